@@ -1,0 +1,182 @@
+"""Labelled images for the experiments: CIFAR-10, a folder of one's own pictures, or the built-in sample.
+
+    source("cifar10").load().train.images     # uint8, 45,000 x 32 x 32 x 3
+
+Every source is split into training, validation and test, stratified, by a seed of its own (`SPLIT_SEED`): no
+experiment's seed moves an image from one to another. A small training set's images are among a larger one's.
+"""
+
+import difflib
+import hashlib
+from collections.abc import Callable
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from helpers import cifar10, images, sample
+
+SPLIT_SEED = 0
+CIFAR10_SIZES = (45_000, 5_000, 10_000)
+NAMES = ("cifar10", "sample")
+
+
+class Split(NamedTuple):
+    images: np.ndarray  # uint8, N x height x width x 3
+    labels: np.ndarray  # int64, N
+
+
+class Splits(NamedTuple):
+    train: Split
+    validation: Split
+    test: Split
+
+
+class Source:
+    """A data set that knows what it is (`identity`) before anybody needs its pixels (`load`)."""
+
+    def __init__(self, name: str, classes: tuple, read: Callable, *, at_hand=True, train_images=None):
+        self.name = name
+        self.classes = classes
+        self.at_hand = at_hand
+        self._read = read
+        self._train_images = _checked_count(train_images, classes)
+
+    @cached_property
+    def identity(self) -> dict:
+        """What decides the pixels. Where CIFAR-10 is absent, the published ones are assumed."""
+        if self.at_hand:
+            splits, digest = self._read()
+            sizes = tuple(len(split.labels) for split in splits)
+        else:
+            sizes, digest = CIFAR10_SIZES, cifar10.TRAIN_SHA256
+        train, validation, test = _shrunk(sizes, self._train_images)
+        return {
+            "name": self.name,
+            "train_sha256": digest,  # of all training images that there are, however few are used
+            "published": digest == cifar10.TRAIN_SHA256,
+            "classes": list(self.classes),
+            "train": train,
+            "validation": validation,
+            "test": test,
+            "split_seed": SPLIT_SEED,
+        }
+
+    def load(self) -> Splits:
+        splits, _ = self._read()
+        sizes = _shrunk(tuple(len(split.labels) for split in splits), self._train_images)
+        return Splits(*(_subset(split, size) for split, size in zip(splits, sizes)))
+
+
+def source(name: str = "cifar10", *, train_images: int | None = None, image_size: int = 32) -> Source:
+    """`cifar10`, `sample`, or the path of a folder of labelled images, which are read at `image_size`.
+
+    At most `train_images` are used for training, the other two parts shrink in proportion. Nothing is
+    downloaded before `load`.
+    """
+    if name in NAMES and image_size != 32:
+        raise ValueError(f"image_size={image_size} is for folders of pictures: {name} is 32x32")
+    if name == "cifar10":
+        at_hand = cifar10.find() is not None
+        return Source(name, cifar10.CLASSES, _cifar10, at_hand=at_hand, train_images=train_images)
+    if name == "sample":
+        return Source(name, sample.CLASSES, _sample, train_images=train_images)
+    root = Path(name).expanduser()
+    if root.is_dir():
+        folder = images.list_folder(root)
+        read = partial(_folder, folder, image_size)
+        return Source(f"folder:{root.resolve().name}", folder.classes, read, train_images=train_images)
+    if root.name != name:
+        raise FileNotFoundError(f"data={name!r}: there is no such folder")
+    nearest = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.4)
+    hint = f", did you mean {nearest[0]!r}?" if nearest else ":"
+    raise ValueError(f"unknown data set {name!r}{hint} There are 'cifar10', 'sample' and folders of pictures")
+
+
+def load_cifar10_raw() -> tuple[Split, Split]:
+    """The 50,000 training and 10,000 test images in their original order, unsplit."""
+    pixels, labels = cifar10.read(cifar10.obtain())
+    return Split(pixels[:50_000], labels[:50_000]), Split(pixels[50_000:], labels[50_000:])
+
+
+def _cifar10() -> tuple[Splits, str]:
+    return _cifar10_at(cifar10.obtain())
+
+
+@lru_cache(maxsize=1)
+def _cifar10_at(path: Path) -> tuple[Splits, str]:
+    pixels, labels = cifar10.read(path)
+    train = Split(pixels[:50_000], labels[:50_000])
+    test = Split(pixels[50_000:].copy(), labels[50_000:])  # a view would keep all 60,000 in memory
+    return Splits(*_split_off(train, CIFAR10_SIZES[1]), test), pixel_digest(train.images)
+
+
+@lru_cache(maxsize=1)
+def _sample() -> tuple[Splits, str]:
+    everything = Split(*sample.draw(6_000))
+    rest, test = _split_off(everything, 1_000)
+    train, validation = _split_off(rest, 500)
+    return Splits(train, validation, test), pixel_digest(train.images)
+
+
+@lru_cache(maxsize=1)
+def _folder(folder: images.Folder, size: int) -> tuple[Splits, str]:
+    """A folder's own parts. A tenth of the training images stands in for validation or test where missing."""
+    pixels, pictures = images.read_all(folder.pictures, size)
+    labels = np.array([picture.label for picture in pictures], np.int64)
+    parts = np.array([picture.part for picture in pictures])
+    found = {name: Split(pixels[parts == name], labels[parts == name]) for name in Splits._fields}
+    tenth = max(1, round(len(found["train"].labels) / 10))
+    for name in ("test", "validation"):
+        if not len(found[name].labels):
+            found["train"], found[name] = _split_off(found["train"], tenth)
+    left = np.bincount(found["train"].labels, minlength=len(folder.classes))
+    if not left.all():
+        few = folder.classes[int(left.argmin())]
+        raise ValueError(f"class {few!r} has too few pictures to be split in three: ten are a start")
+    return Splits(**found), pixel_digest(found["train"].images)
+
+
+def pixel_digest(images: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(images)).hexdigest()
+
+
+def stratified(labels: np.ndarray, count: int) -> np.ndarray:
+    """Sorted indices of `count` images of which every class has its share (largest remainders rounded up)."""
+    frequencies = np.bincount(labels)
+    shares = frequencies * (count / len(labels))
+    quotas = np.floor(shares).astype(int)
+    quotas[np.argsort(quotas - shares, kind="stable")[: count - quotas.sum()]] += 1
+    random = np.random.RandomState(SPLIT_SEED)  # the same in all versions of numpy, which a Generator isn't
+    chosen = [random.permutation(np.flatnonzero(labels == c))[:quota] for c, quota in enumerate(quotas)]
+    return np.sort(np.concatenate(chosen))
+
+
+def _only(split: Split, indices: np.ndarray) -> Split:
+    return Split(split.images[indices], split.labels[indices])
+
+
+def _split_off(split: Split, count: int) -> tuple[Split, Split]:
+    """The rest, and `count` images of it, every class with its share."""
+    chosen = stratified(split.labels, count)
+    return _only(split, np.setdiff1d(np.arange(len(split.labels)), chosen)), _only(split, chosen)
+
+
+def _subset(split: Split, count: int) -> Split:
+    return split if count == len(split.labels) else _only(split, stratified(split.labels, count))
+
+
+def _shrunk(sizes: tuple[int, ...], train_images: int | None) -> tuple[int, ...]:
+    """The sizes of the three parts when at most `train_images` are trained on."""
+    if train_images is None or train_images >= sizes[0]:
+        return sizes
+    return tuple(round(size * train_images / sizes[0]) for size in sizes)
+
+
+def _checked_count(train_images: int | None, classes: tuple[str, ...]) -> int | None:
+    if train_images is None:
+        return None
+    if isinstance(train_images, bool) or not isinstance(train_images, int) or train_images < len(classes):
+        raise ValueError(f"train_images must be a whole number, {len(classes)} or more, not {train_images!r}")
+    return train_images

@@ -1,0 +1,160 @@
+"""Models: raw pixels (0 to 255) go in, logits come out; resizing and preprocessing are layers inside."""
+
+from contextlib import contextmanager
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+# Of CIFAR-10's training images, a channel, 0 to 255: measured in notebook 01.
+PIXEL_MEAN = (125.3, 123.0, 113.9)
+PIXEL_STD = (63.0, 62.1, 66.7)
+
+
+@contextmanager
+def precision(policy):
+    """Build the layers inside with this dtype policy: "float32" or "mixed_bfloat16"."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def normalized(inputs):
+    """Pixels to zero mean and unit variance a channel."""
+    return layers.Normalization(mean=PIXEL_MEAN, variance=np.square(PIXEL_STD), name="normalize")(inputs)
+
+
+def logits(features, classes):
+    """The last layer, in float32 so that the loss is exact under mixed precision too."""
+    return layers.Dense(classes, dtype="float32", name="logits")(features)
+
+
+def naive_cnn(classes, image_size=32):
+    """One convolution, no pooling: nearly all of its parameters sit in one dense layer."""
+    inputs = keras.Input((image_size, image_size, 3), name="pixels")
+    x = layers.Conv2D(32, 3, activation="relu")(normalized(inputs))
+    x = layers.Dense(128, activation="relu")(layers.Flatten()(x))
+    return keras.Model(inputs, logits(x, classes), name="naive")
+
+
+def pooling_cnn(classes, image_size=32, *, dropout=0.0, batch_norm=False):
+    """Three convolutions, each followed by pooling; dropout and batch normalisation as asked."""
+    inputs = keras.Input((image_size, image_size, 3), name="pixels")
+    x = normalized(inputs)
+    for width in (32, 64, 128):
+        x = layers.Conv2D(width, 3, padding="same", use_bias=not batch_norm)(x)
+        x = layers.BatchNormalization()(x) if batch_norm else x
+        x = layers.MaxPooling2D()(layers.Activation("relu")(x))
+        x = layers.Dropout(dropout / 2)(x) if dropout else x
+    x = layers.Dense(128, activation="relu")(layers.Flatten()(x))
+    x = layers.Dropout(dropout)(x) if dropout else x
+    return keras.Model(inputs, logits(x, classes), name="pooling")
+
+
+def fast_cnn(classes, image_size=32, *, widths=(64, 256, 256)):
+    """The network of airbench94 (Jordan, 2024, arXiv:2404.00498), in Keras.
+
+    Its first layer is set by `whiten` and stays frozen; its convolutions start as identities.
+    """
+    inputs = keras.Input((image_size, image_size, 3), name="pixels")
+    x = layers.Conv2D(24, 2, use_bias=False, trainable=False, name="whitening")(normalized(inputs))
+    x = layers.Activation("gelu")(Bias(12**-0.5, name="whitening_bias")(x))
+    for width in widths:
+        x = layers.MaxPooling2D()(identity_convolution(x, width))
+        x = layers.Activation("gelu")(quick_norm(x))
+        x = layers.Activation("gelu")(quick_norm(identity_convolution(x, width)))
+    x = layers.Flatten()(layers.GlobalMaxPooling2D()(x))
+    unit_variance = keras.initializers.RandomUniform(-(3**0.5), 3**0.5)
+    x = layers.Dense(classes, use_bias=False, kernel_initializer=unit_variance, dtype="float32", name="head")(
+        x
+    )
+    return keras.Model(
+        inputs, layers.Rescaling(1 / widths[-1], dtype="float32", name="logits")(x), name="fast"
+    )
+
+
+def identity_convolution(x, width):
+    return layers.Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer=PartialIdentity())(x)
+
+
+def quick_norm(x):
+    """Batch normalisation without scale whose statistics follow within a few steps, as short runs need."""
+    return layers.BatchNormalization(momentum=0.6, epsilon=1e-12, scale=False)(x)
+
+
+def whiten(model, images, floor=5e-4):
+    """Set the frozen first layer: the patches of `images`, decorrelated and scaled to unit variance, and their negatives.
+
+    `floor` is added to the variances so that directions that hold only noise are not blown up (airbench's value).
+    """
+    kernel = model.get_layer("whitening").kernel
+    height, width, channels, filters = kernel.shape
+    pixels = (images.astype("float32") - PIXEL_MEAN) / PIXEL_STD
+    windows = np.lib.stride_tricks.sliding_window_view(pixels, (height, width), axis=(1, 2))
+    patches = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, height * width * channels)
+    variances, directions = np.linalg.eigh(patches.T @ patches / len(patches))
+    half = (directions / np.sqrt(variances + floor)).reshape(height, width, channels, -1)
+    kernel.assign(np.concatenate([half, -half], axis=-1)[..., :filters])
+
+
+@keras.saving.register_keras_serializable("helpers")
+class Bias(layers.Layer):
+    """A trainable bias a channel, for a layer whose kernel is frozen."""
+
+    def __init__(self, limit, **options):
+        super().__init__(**options)
+        self.limit = limit
+
+    def build(self, shape):
+        start = keras.initializers.RandomUniform(-self.limit, self.limit)
+        self.bias = self.add_weight(shape=(shape[-1],), initializer=start, name="bias")
+
+    def call(self, inputs):
+        return inputs + ops.cast(self.bias, inputs.dtype)
+
+    def get_config(self):
+        return super().get_config() | {"limit": self.limit}
+
+
+@keras.saving.register_keras_serializable("helpers")
+class PartialIdentity(keras.initializers.Initializer):
+    """A convolution that starts by handing its input channels on; the filters beyond them start at random."""
+
+    def __call__(self, shape, dtype=None):
+        height, width, channels, filters = shape
+        limit = (height * width * channels) ** -0.5
+        identity = np.zeros((height, width, channels, min(channels, filters)), "float32")
+        identity[height // 2, width // 2] = np.eye(*identity.shape[2:])
+        spare = (height, width, channels, filters - identity.shape[-1])
+        random = keras.random.uniform(spare, -limit, limit, dtype=dtype)
+        return ops.concatenate([ops.cast(identity, random.dtype), random], axis=-1)
+
+
+def multiply_adds(model):
+    """(trained, only run forward): multiply-adds an image of the convolutions and dense layers, from their shapes."""
+    trained = forward_only = 0
+    for layer in flat_layers(model):
+        if not isinstance(layer, (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)):
+            continue
+        positions = np.prod(layer.output.shape[1:-1], dtype=int)
+        # A kernel value is used once at each position of the output; a dense layer has one position.
+        count = int(positions * np.prod(layer.kernel.shape))
+        trained, forward_only = (
+            (trained + count, forward_only) if layer.kernel.trainable else (trained, forward_only + count)
+        )
+    return trained, forward_only
+
+
+def flat_layers(model):
+    """The layers of a model and of the models inside it."""
+    for layer in model.layers:
+        yield from flat_layers(layer) if isinstance(layer, keras.Model) else (layer,)
+
+
+def count_parameters(model):
+    """(trained, in all)"""
+    trained = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+    return trained, model.count_params()

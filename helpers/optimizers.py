@@ -1,0 +1,85 @@
+"""The optimizer of the fast rung."""
+
+import keras
+from keras import ops
+
+# Coefficients of the quintic Newton-Schulz step and the three steps: airbench94_muon (Jordan, 2024).
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+NEWTON_SCHULZ_STEPS = 3
+
+
+@keras.saving.register_keras_serializable("helpers")
+class Muon(keras.optimizers.Optimizer):
+    """Muon for convolutions, Nesterov momentum for biases and head: the split of airbench94_muon.
+
+    A convolution's kernel keeps a fixed norm and moves by an orthogonalised momentum; biases learn far
+    faster than kernels. All rates fall linearly to zero over `steps`; the whitening bias stops at `bias_steps`.
+    Keras's own Muon lacks the fixed norm and pairs with AdamW instead.
+    """
+
+    def __init__(
+        self, steps, bias_steps, kernel_rate=0.24, bias_rate=106.0, head_rate=1340.0, decay=0.004, **options
+    ):
+        options["learning_rate"] = keras.optimizers.schedules.PolynomialDecay(1.0, steps, 0.0)
+        super().__init__(**options)
+        self.steps, self.bias_steps = steps, bias_steps
+        self.kernel_rate, self.bias_rate, self.head_rate, self.decay = (
+            kernel_rate,
+            bias_rate,
+            head_rate,
+            decay,
+        )
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        self.is_whitening = ["whitening_bias" in variable.path for variable in variables]
+        self.momenta = self.add_optimizer_variables(variables, "momentum")
+
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
+        buffer = self.momenta[index]
+        if len(variable.shape) == 4:
+            self.update_kernel(gradient, variable, buffer, learning_rate)
+            return
+        if self.is_whitening[index]:
+            learning_rate = ops.maximum(1.0 - ops.cast(self.iterations, "float32") / self.bias_steps, 0.0)
+        self.update_other(gradient, variable, buffer, learning_rate)
+
+    def update_kernel(self, gradient, kernel, buffer, learning_rate):
+        gradient = nesterov(self, gradient, buffer, momentum=0.6)
+        matrix = ops.reshape(gradient, (-1, kernel.shape[-1]))
+        direction = ops.reshape(orthogonalized(matrix), kernel.shape)
+        # The fixed norm: one for each filter on average.
+        scaled = kernel * (kernel.shape[-1] ** 0.5 / ops.norm(ops.reshape(kernel, (-1,))))
+        self.assign(kernel, scaled - self.kernel_rate * learning_rate * direction)
+
+    def update_other(self, gradient, variable, buffer, learning_rate):
+        rate = self.head_rate if len(variable.shape) == 2 else self.bias_rate
+        gradient = nesterov(self, gradient + self.decay / rate * variable, buffer, momentum=0.85)
+        self.assign_sub(variable, rate * learning_rate * gradient)
+
+    def get_config(self):
+        names = ("steps", "bias_steps", "kernel_rate", "bias_rate", "head_rate", "decay")
+        config = super().get_config() | {name: getattr(self, name) for name in names}
+        del config["learning_rate"]
+        return config
+
+
+def nesterov(optimizer, gradient, buffer, momentum):
+    """Add the gradient to the momentum; return the momentum as it will be one step ahead."""
+    optimizer.assign(buffer, momentum * buffer + gradient)
+    return gradient + momentum * buffer
+
+
+def orthogonalized(matrix):
+    """The nearest matrix with singular values near one (from 0.5 to 1.5), by Newton-Schulz iteration."""
+    a, b, c = NEWTON_SCHULZ
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = ops.transpose(matrix) if tall else matrix
+    x = x / (ops.norm(x) + 1e-7)
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        square = x @ ops.transpose(x)
+        x = a * x + (b * square + c * square @ square) @ x
+    return ops.transpose(x) if tall else x

@@ -1,0 +1,232 @@
+"""Figures of evidence: each function takes records or arrays and returns a Figure.
+
+Nothing is shown, saved or set for other figures. Colours are Okabe and Ito's, which colour-blind readers tell
+apart; series are labelled at the line or point, so that no legend has to be matched by colour alone.
+"""
+
+import io
+from itertools import cycle
+
+import matplotlib
+import matplotlib.figure
+import numpy as np
+import pandas as pd
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import Bbox
+
+from helpers import evaluation
+
+BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+ORANGE, SKY, BLACK = "#E69F00", "#56B4E9", "#000000"
+COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)  # without yellow: too faint on white
+INK, FAINT = "#333333", "#8A8A8A"
+COSTS = {
+    "train_pflop": "Training cost of one run (PFLOP, log scale)",
+    "train_seconds": "Training time of one run (seconds, log scale)",
+}
+ENOUGH_SEEDS = 3  # fewer are provisional
+SIDES = (  # where a point's name may stand, the best first: offset in points, alignments
+    ((9, 0), "left", "center"), ((-9, 0), "right", "center"),
+    ((0, 10), "center", "bottom"), ((0, -10), "center", "top"),
+    ((9, 12), "left", "bottom"), ((-9, 12), "right", "bottom"),
+    ((9, -12), "left", "top"), ((-9, -12), "right", "top"),
+)  # fmt: skip
+STYLE = {
+    "figure.dpi": 110, "savefig.dpi": 110, "figure.facecolor": "white", "axes.facecolor": "white",
+    "font.family": "sans-serif", "font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left",
+    "axes.titleweight": "bold", "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": FAINT,
+    "axes.grid": True, "axes.axisbelow": True, "grid.color": "#E6E6E6", "grid.linewidth": 0.7,
+    "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK, "ytick.color": INK,
+    "xtick.major.size": 0, "ytick.major.size": 0, "xtick.minor.size": 0, "lines.linewidth": 1.8,
+}  # fmt: skip
+styled = matplotlib.rc_context(STYLE)
+
+
+class Figure(matplotlib.figure.Figure):
+    """A figure that a notebook shows once, as a cell's value, without pyplot's list of open figures."""
+
+    def _repr_png_(self):
+        return png(self)
+
+
+def png(figure, **metadata):
+    """The figure as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=STYLE["savefig.dpi"], metadata=metadata)
+    return buffer.getvalue()
+
+
+@styled
+def learning_curves(runs):
+    """Accuracy and loss by epoch of {label: records}: mean over seeds, the band is their range."""
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    for axes, quantity, unit in zip(figure.subplots(1, 2), ("accuracy", "loss"), (100, 1), strict=True):
+        ends = []
+        for (label, records), colour in zip(runs.items(), cycle(COLOURS)):
+            histories = pd.concat(pd.DataFrame(record["history"]) for record in records)
+            ends.append((label, colour, *_curves(axes, histories, len(records), quantity, unit, colour)))
+        axes.set_xlabel("Epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _label_ends(axes, ends)
+    accuracy, loss = figure.axes
+    accuracy.set(title="Accuracy", ylabel="Accuracy (%)")
+    loss.set(title="Loss", ylabel="Cross-entropy (nats)", ylim=(0, None))
+    figure.supxlabel("solid: validation, dashed: training; band: range over seeds", fontsize=9, color=FAINT)
+    return figure
+
+
+def _curves(axes, histories, seeds, quantity, unit, colour):
+    """Draw one label's two curves; the last validation point is returned for its label."""
+    by_epoch = histories.groupby("epoch")
+    # Where early stopping ended some seeds sooner, the mean ends with the first of them.
+    common = by_epoch.size() == seeds
+    mean, low, high = (unit * frame[common] for frame in (by_epoch.mean(), by_epoch.min(), by_epoch.max()))
+    train, validation = f"train_{quantity}", f"validation_{quantity}"
+    axes.plot(mean.index, mean[train], color=colour, linestyle=(0, (3, 2)), linewidth=1, alpha=0.8)
+    axes.fill_between(mean.index, low[validation], high[validation], color=colour, alpha=0.18, linewidth=0)
+    axes.plot(mean.index, mean[validation], color=colour)
+    return mean.index[-1], mean[validation].iloc[-1]
+
+
+def _label_ends(axes, ends):
+    """Names in the right margin at the height of each curve's end, moved apart where they would overlap."""
+    right = max(epoch for *_, epoch, _ in ends)
+    axes.set_xlim(right=right)
+    low, high = axes.get_ylim()
+    ends = sorted(ends, key=lambda end: end[-1])
+    heights = _apart([(value - low) / (high - low) for *_, value in ends], gap=0.052)
+    leader = {"arrowstyle": "-", "linewidth": 0.6, "alpha": 0.6, "shrinkA": 1, "shrinkB": 0}
+    for (label, colour, end, value), height in zip(ends, heights, strict=True):
+        arrow = leader | {"color": colour}
+        place = {"xytext": (1.03, height), "textcoords": "axes fraction", "va": "center"}
+        axes.annotate(label, (end, value), **place, color=colour, arrowprops=arrow)
+
+
+def _apart(positions, gap):
+    """Ascending positions moved as little as possible so that neighbours are at least a gap apart."""
+    blocks = []  # [centre, count]: labels that touch move as one block around their mean
+    for position in positions:
+        blocks.append([position, 1])
+        while len(blocks) > 1 and blocks[-1][0] - blocks[-2][0] < gap * (blocks[-1][1] + blocks[-2][1]) / 2:
+            (later, many), (earlier, few) = blocks.pop(), blocks.pop()
+            blocks.append([(later * many + earlier * few) / (many + few), many + few])
+    return [centre + gap * (i - (count - 1) / 2) for centre, count in blocks for i in range(count)]
+
+
+@styled
+def accuracy_vs_cost(runs, cost="train_pflop"):
+    """Mean test accuracy of {label: records} against cost; bars are one standard deviation over seeds."""
+    figure = Figure(figsize=(8, 4.8), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xscale="log", xlabel=COSTS[cost], ylabel="Test accuracy (%)")
+    points = []
+    for label, records in runs.items():
+        result = evaluation.summary(records)
+        x = np.median([record[cost] if cost in record else record["measured"][cost] for record in records])
+        y, std = result["mean"], result["std"]
+        fill = BLUE if result["n"] >= ENOUGH_SEEDS else "white"
+        axes.errorbar(
+            x, y, np.nan_to_num(std), fmt="o", ms=6, mfc=fill, color=BLUE, capsize=3, elinewidth=1.2
+        )
+        points.append((f"{label}  {evaluation.mean_and_deviation(y, std)}", x, y))
+    axes.margins(x=0.12, y=0.12)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    bars = f"bars: one standard deviation over seeds; hollow: provisional, fewer than {ENOUGH_SEEDS} seeds"
+    figure.supxlabel(bars, fontsize=9, color=FAINT)
+    _label_points(axes, points)
+    return figure
+
+
+def _label_points(axes, points):
+    """Name each point on the first side where the name meets no other point or name."""
+    axes.figure.draw_without_rendering()
+    marks = [Bbox.from_bounds(*(axes.transData.transform((x, y)) - 7), 14, 14)
+             for _, x, y in points]  # fmt: skip
+    frame, taken = axes.get_window_extent(), []
+    for label, x, y in points:
+        for offset, ha, va in SIDES:
+            text = axes.annotate(label, (x, y), offset, textcoords="offset points", ha=ha, va=va)
+            box = text.get_window_extent()
+            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+            if inside and not box.count_overlaps(marks + taken):
+                break
+            text.remove()
+        else:
+            text = axes.annotate(label, (x, y), SIDES[0][0], textcoords="offset points", va="center")
+        taken.append(text.get_window_extent())
+
+
+@styled
+def confusion(matrix, classes):
+    """Counts and percentages of each true class; mistakes have their own scale, or hits would drown them."""
+    matrix = np.asarray(matrix)
+    percent = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    hits = np.eye(len(matrix), dtype=bool)
+    mistakes_at_most = max(percent[~hits].max(), 1)
+    figure = Figure(figsize=(0.68 * len(classes) + 2, 0.6 * len(classes) + 1.4), layout="constrained")
+    axes = figure.subplots()
+    for hidden, colour, most in ((hits, VERMILLION, 1.6 * mistakes_at_most), (~hits, BLUE, 100)):
+        shades = LinearSegmentedColormap.from_list("shades", ["white", colour])
+        axes.imshow(np.ma.masked_where(hidden, percent), cmap=shades, vmin=0, vmax=most, aspect="auto")
+    for (row, column), count in np.ndenumerate(matrix):
+        if count:
+            share, dark = percent[row, column], row == column and percent[row, column] > 50
+            colour = "white" if dark else INK
+            axes.annotate(f"{count:,}", (column, row), color=colour, ha="center", va="bottom", fontsize=9)
+            axes.annotate(f"{share:.1f} %", (column, row), (0, -3), textcoords="offset points", color=colour,
+                          ha="center", va="top", fontsize=7)  # fmt: skip
+    ticks = range(len(classes))
+    axes.set_xticks(ticks, classes, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(ticks, classes)
+    axes.set(xlabel="Predicted class", ylabel="True class")
+    axes.set_title(f"{matrix[hits].sum():,} of {matrix.sum():,} right; percentages of each true class")
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+@styled
+def per_class(matrix, classes):
+    """Precision, recall and F1 of every class, the best class on top."""
+    table = 100 * evaluation.per_class(matrix, classes)[["precision", "recall", "f1"]].sort_values("f1")
+    figure = Figure(figsize=(7.5, 0.34 * len(table) + 1.5), layout="constrained")
+    axes = figure.subplots()
+    rows = np.arange(len(table))
+    axes.hlines(rows, table.min(axis=1), table.max(axis=1), color="#C8C8C8", linewidth=3, zorder=1)
+    axes.plot(table["precision"], rows, "o", color=SKY, markersize=8, label="precision")
+    axes.plot(table["recall"], rows, "D", color=ORANGE, markersize=6.5, label="recall")
+    axes.plot(table["f1"], rows, "|", color=BLACK, markersize=13, markeredgewidth=2, label="F1, at the right")
+    axes.set_yticks(rows, table.index)
+    axes.set(xlabel="Precision, recall and F1 (%)", ylim=(-0.6, len(table) - 0.4))
+    for row, f1 in enumerate(table["f1"]):
+        axes.annotate(f"{f1:.1f}", (1.02, row), xycoords=("axes fraction", "data"), va="center")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, handletextpad=0.2)
+    axes.spines["left"].set_visible(False)
+    return figure
+
+
+@styled
+def mistakes(images, labels, predicted, classes, confidence=None, shown=24, columns=8):
+    """Wrongly classified images, the surest first where confidence is given, each with both its classes."""
+    labels, predicted = np.asarray(labels), np.asarray(predicted)
+    wrong = np.flatnonzero(labels != predicted)
+    if confidence is not None:
+        wrong = wrong[np.argsort(-np.asarray(confidence)[wrong], kind="stable")]
+    wrong = wrong[:shown]
+    rows = max(1, -(-len(wrong) // columns))
+    figure = Figure(figsize=(1.32 * columns, 1.72 * rows + 0.4), layout="constrained")
+    title = f"{(labels != predicted).sum():,} of {len(labels):,} wrong"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.axis("off")
+    for axes, index in zip(grid, wrong, strict=False):
+        axes.imshow(images[index], interpolation="nearest")
+        sure = "" if confidence is None else f" {100 * confidence[index]:.0f} %"
+        said, true = classes[predicted[index]], classes[labels[index]]
+        axes.set_title(f"{said}{sure}\n", color=VERMILLION, fontsize=9, loc="center", pad=2)
+        axes.text(0.5, 1.03, f"is {true}", transform=axes.transAxes, ha="center", fontsize=9)
+    return figure

@@ -1,0 +1,279 @@
+"""Evidence as people read it: README's table and picture, the comparison, one HTML page.
+
+    python -m helpers.report     # what `make results` runs: renews README.md and its picture from results/
+
+Every function takes records, the contents of record.json files; nothing here is measured or typed in by hand.
+"""
+
+import base64
+import html
+import os
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import pandas as pd
+
+from helpers import evaluation, plots, runs
+from helpers.evaluation import mean_and_deviation
+
+# What experiments are called, in the order of their rows; others follow under their own names.
+SYSTEMS = {
+    "baseline-naive": "Naive CNN",
+    "baseline-pooling": "CNN + pooling",
+    "baseline-dropout": "CNN + dropout",
+    "baseline-batchnorm": "CNN + batch normalisation",
+    "baseline-stages": "CNN + staged learning rate",
+    "baseline-fast": "Fast CNN",
+}
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+NO_RESULTS = "No results are published yet: `make reproduce` trains, `make publish` copies the evidence here."
+PICTURE = "accuracy-vs-cost.png"
+CAPTION = (
+    "Mean ± standard deviation over seeds, their number in brackets; fewer than three are provisional. Where "
+    "a single view is given, the other columns average the probabilities over several views of each test "
+    "image. PFLOP and seconds are of one run's training. Rows closer than their noise are not ranked."
+)
+PAGE_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem; margin: auto; padding: 2rem; }
+h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .35rem .8rem; border-bottom: 1px solid #ddd; text-align: right; }
+th { border-bottom: 2px solid #888; } th:first-child, td:first-child { text-align: left; }
+.note { border-left: 4px solid #D55E00; background: #fdf3ec; padding: .6rem 1rem; }
+.faint { color: #666; font-size: .9rem; } img { max-width: 100%; height: auto; }
+"""
+
+
+def read_records(folder=None):
+    """The records of finished runs below a folder, results/ unless another is given."""
+    folder = runs.RESULTS if folder is None else Path(folder)
+    records = [runs.read_json(path) for path in sorted(folder.rglob("record.json"))]
+    return sorted((record for record in records if "test" in record), key=_order)
+
+
+def _order(record):
+    known = list(SYSTEMS)
+    name = record["experiment"]
+    return known.index(name) if name in known else len(known), name, record["fingerprint"], record["seed"]
+
+
+def by_system(records):
+    """{name: records of its seeds}; an experiment at other parameters stands apart by its fingerprint."""
+    groups = {}
+    for record in sorted(records, key=_order):
+        groups.setdefault((record["experiment"], record["fingerprint"]), []).append(record)
+    experiments = [experiment for experiment, _ in groups]
+    return {
+        SYSTEMS.get(name, name) + (f" ({fingerprint})" if experiments.count(name) > 1 else ""): group
+        for (name, fingerprint), group in groups.items()
+    }
+
+
+def results_table(records=None):
+    """One row of numbers for each system: accuracies in percent, the rest in the units of the records."""
+    groups = by_system(read_records() if records is None else records)
+    return pd.DataFrame([_row(system, group) for system, group in groups.items()])
+
+
+def _row(system, records):
+    result = evaluation.summary(records)
+    averaged = "test_single_view" in records[0]  # then `test` is the mean over the views
+    single = evaluation.summary(records, "test_single_view") if averaged else {"mean": np.nan, "std": np.nan}
+    measured = [record["measured"] for record in records]
+    return {
+        "system": system,
+        "seeds": result["n"],
+        "accuracy": result["mean"],
+        "accuracy_std": result["std"],
+        "single_view": single["mean"],
+        "single_view_std": single["std"],
+        "macro_f1": np.mean([record["test"]["macro_f1"] for record in records]),
+        "ece": np.mean([record["test"]["ece"] for record in records]),
+        "parameters_trained": records[0]["parameters_trained"],
+        "train_pflop": np.median([record["train_pflop"] for record in records]),
+        "train_seconds": np.median([run["train_seconds"] for run in measured]),
+        "device": "; ".join(sorted({run["device"] for run in measured})),
+        "data": data_label(records[0]["data"]),
+    }
+
+
+def data_label(data):
+    """What a run was trained on, in words that can't be mistaken for the whole CIFAR-10."""
+    if data["name"] == "sample":
+        return f"built-in sample, {data['train']:,} images"
+    if data["name"] != "cifar10":
+        return f"{Path(data['name']).name}, {data['train']:,} images"
+    changed = "" if data["published"] else ", changed pixels"
+    whole = runs.PUBLISHED_SIZES["train"]
+    part = "" if data["train"] == whole else f", {data['train']:,} of {whole:,} training images"
+    return f"CIFAR-10{changed}{part}"
+
+
+def formatted(table, with_data=False):
+    """The table as text with units in its head, for README, notebooks and the console."""
+    rows = list(table.itertuples())
+    text = pd.DataFrame(
+        {
+            "System": [row.system for row in rows],
+            "Test accuracy (%)": [_accuracy(row) for row in rows],
+            "Single view (%)": [mean_and_deviation(row.single_view, row.single_view_std) for row in rows],
+            "Macro F1 (%)": [f"{100 * row.macro_f1:.2f}" for row in rows],
+            "ECE (%)": [f"{100 * row.ece:.2f}" for row in rows],
+            "Parameters trained": [f"{row.parameters_trained:,}" for row in rows],
+            "PFLOP": [f"{row.train_pflop:.3g}" for row in rows],
+            "Seconds": [f"{row.train_seconds:,.0f}" for row in rows],
+            "Device": [row.device for row in rows],
+        }
+    )
+    return text.assign(Data=[row.data for row in rows]) if with_data else text
+
+
+def _accuracy(row):
+    provisional = "" if row.seeds >= plots.ENOUGH_SEEDS else ", provisional"
+    return f"{mean_and_deviation(row.accuracy, row.accuracy_std)} ({row.seeds}{provisional})"
+
+
+def markdown_table(records=None):
+    """The results as a Markdown table, or one line that says how to get some."""
+    table = results_table(records)
+    if table.empty:
+        return NO_RESULTS
+    text = formatted(table)
+    rule = ["---", *["---:"] * (len(text.columns) - 2), "---"]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (text.columns, rule, *text.to_numpy()))
+
+
+def headline(records=None):
+    """The claim that README opens with: the best mean, of three seeds at least where there are any."""
+    rows = results_table(records).itertuples()
+    best = max(rows, key=lambda row: (row.seeds >= plots.ENOUGH_SEEDS, row.accuracy))
+    accuracy = mean_and_deviation(best.accuracy, best.accuracy_std)
+    provisional = "" if best.seeds >= plots.ENOUGH_SEEDS else ", provisional"
+    return (
+        f"**{accuracy} % of the CIFAR-10 test images right, for {best.train_pflop:.3g} PFLOP of training** "
+        f"({best.system}, seeds: {best.seeds}{provisional})."
+    )
+
+
+def readme_block(records=None):
+    """All that stands between README's markers."""
+    table = markdown_table(records)
+    if table == NO_RESULTS:
+        return table
+    picture = f"![Test accuracy against training cost](results/{PICTURE})"
+    return "\n\n".join((headline(records), table, CAPTION, picture))
+
+
+def update_readme(path=None, records=None):
+    """Renew what stands between README's markers."""
+    path = runs.ROOT / "README.md" if path is None else Path(path)
+    text = path.read_text(encoding="utf-8")
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise ValueError(f"{path} must hold the lines {BEGIN} and {END} once: the results go between them")
+    before, after = text[: text.index(BEGIN)], text[text.index(END) :]
+    renewed = f"{before}{BEGIN}\n{readme_block(records)}\n{after}"
+    runs.write_whole(path, lambda part: part.write_text(renewed, encoding="utf-8"))
+
+
+def draw_picture(path=None, records=None):
+    """README's picture; the table that it shows is written into the file, so that a stale one can be told."""
+    path = runs.RESULTS / PICTURE if path is None else Path(path)
+    records = read_records() if records is None else records
+    content = plots.png(plots.accuracy_vs_cost(by_system(records)), Description=markdown_table(records))
+    runs.write_whole(path, lambda part: part.write_bytes(content))
+
+
+def side_by_side(published, trained):
+    """Published accuracy beside that of runs on this machine, as text."""
+    columns = ["Published: test accuracy (%)", "Trained here: test accuracy (%)", "Trained here on"]
+    rows = {}
+    for row in results_table(published).itertuples():
+        rows[row.system] = [_accuracy(row), "", ""]
+    for row in results_table(trained).itertuples():
+        rows.setdefault(row.system, ["", "", ""])[1:] = [_accuracy(row), row.data]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    return table.rename_axis("System").reset_index()
+
+
+def caution(trained):
+    """What must be said before these runs are compared with the published ones; empty if they may be."""
+    data = [record["data"] for record in trained]
+    if any(source["name"] == "sample" for source in data):
+        return (
+            "What was trained here was trained and tested on the built-in sample, pictures drawn by a "
+            "formula: these are not CIFAR-10 results."
+        )
+    if any(not source["published"] for source in data):
+        return (
+            "What was trained here was trained and tested on other pictures: these are not CIFAR-10 results."
+        )
+    if any(source["train"] < runs.PUBLISHED_SIZES["train"] for source in data):
+        return (
+            "What was trained here saw only a part of CIFAR-10, in training and in test: expect less of it."
+        )
+    return ""
+
+
+def html_report(path, published, trained, notebooks=()):
+    """One self-contained page: published and just trained results, figures, links to executed notebooks."""
+    path = Path(path)
+    sections = [
+        ("Side by side", _html(side_by_side(published, trained))),
+        ("Trained on this machine", _results_html(trained, "Nothing was trained.")),
+        ("Published", _results_html(published, NO_RESULTS)),
+        ("Executed notebooks", _links_html(notebooks, path.parent)),
+    ]
+    note = f'<p class="note">{html.escape(caution(trained))}</p>' if caution(trained) else ""
+    body = "".join(f"<h2>{title}</h2>{content}" for title, content in sections)
+    page = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>CIFAR-10: report</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{PAGE_STYLE}</style></head>'
+        f"<body><h1>Published and just trained</h1>{note}{body}</body></html>\n"
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    runs.write_whole(path, lambda part: part.write_text(page, encoding="utf-8"))
+
+
+def _results_html(records, otherwise):
+    if not records:
+        return f"<p>{html.escape(otherwise)}</p>"
+    groups = by_system(records)
+    figures = {
+        "Learning curves": plots.learning_curves(groups),
+        "Test accuracy against training cost": plots.accuracy_vs_cost(groups),
+    }
+    table = _html(formatted(results_table(records), with_data=True))
+    images = "".join(_image_html(name, figure) for name, figure in figures.items())
+    return f'{table}<p class="faint">{CAPTION}</p>{images}'
+
+
+def _image_html(name, figure):
+    content = base64.b64encode(plots.png(figure)).decode()
+    return f'<p><img alt="{name}" src="data:image/png;base64,{content}"></p>'
+
+
+def _html(table):
+    return f'<div class="scroll">{table.to_html(index=False, border=0)}</div>'
+
+
+def _links_html(notebooks, folder):
+    if not notebooks:
+        return "<p>None.</p>"
+    items = ""
+    for notebook in map(Path, notebooks):
+        address = quote(Path(os.path.relpath(notebook, folder)).as_posix())
+        items += f'<li><a href="{address}">{html.escape(notebook.name)}</a></li>'
+    return f"<ul>{items}</ul>"
+
+
+def main():
+    if read_records():
+        draw_picture()
+        print(f"wrote {runs.RESULTS / PICTURE}")
+    update_readme()
+    print(f"wrote the results table of {runs.ROOT / 'README.md'}")
+
+
+if __name__ == "__main__":
+    main()

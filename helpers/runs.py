@@ -1,0 +1,248 @@
+"""Runs and the evidence that they leave: parameters -> fingerprint -> record.
+
+A run writes to runs/<experiment>/<fingerprint>/seed-<n>/ (ignored by git); published evidence stands in
+results/<experiment>/seed-<n>/ (tracked). Reading looks in results/ first, then in runs/.
+"""
+
+import difflib
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+SCHEMA = 1
+ROOT = Path(__file__).resolve().parent.parent
+RUNS = Path(os.environ.get("RUNS_DIR", ROOT / "runs"))
+RESULTS = Path(os.environ.get("RESULTS_DIR", ROOT / "results"))
+PUBLISHED_SIZES = {"train": 45_000, "validation": 5_000, "test": 10_000}
+REPORTED_PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "pandas", "scikit-learn")
+
+
+def start(experiment, *, source, seed=0, parameters=None, weights=None, retrain=False):
+    """Say what this run will do (read evidence, resume, or train) and return it as a Run.
+
+    `parameters` is everything that decides the result beside the data, the seed and the source weights
+    (`weights`: None or {"name", "sha256"}); it is checked here, before anything is computed.
+    """
+    parameters = dict(parameters or {})
+    check_parameters(parameters)
+    check_seed(seed)
+    run = Run(experiment, source.identity, int(seed), parameters, weights)
+    if retrain and run.own.is_file():
+        shutil.rmtree(run.folder)
+    run.record = None if retrain else run.find(run.seed)
+    if run.record is None and os.environ.get("PUBLISH_EVIDENCE"):
+        raise FileNotFoundError(f"{run} has no finished evidence to publish: train it first (make reproduce)")
+    print(f"{run}: {run.outlook(retrain)}", flush=True)
+    return run
+
+
+class Run:
+    """One experiment at one seed: where its files lie, and its record once there is one."""
+
+    def __init__(self, experiment, data, seed, parameters, weights):
+        self.experiment, self.data, self.seed = experiment, data, seed
+        self.parameters, self.weights = parameters, weights
+        self.fingerprint = fingerprint(experiment, data, parameters, weights)
+        self.record = None
+
+    def __str__(self):
+        return f"{self.experiment}, seed {self.seed}"
+
+    @property
+    def folder(self):
+        return self._folder_of(self.seed)
+
+    @property
+    def own(self):
+        """The record that this run writes when it ends."""
+        return self.folder / "record.json"
+
+    @property
+    def state(self):
+        """The state after the last finished epoch, while the run is under way."""
+        return self.folder / "state.json"
+
+    def _folder_of(self, seed):
+        return RUNS / self.experiment / self.fingerprint / f"seed-{seed}"
+
+    def _published_of(self, seed):
+        return RESULTS / self.experiment / f"seed-{seed}"
+
+    def _evidence_of(self, seed):
+        """The folder that holds evidence of exactly these parameters, or None."""
+        for folder in (self._published_of(seed), self._folder_of(seed)):
+            path = folder / "record.json"
+            if path.is_file() and read_json(path)["fingerprint"] == self.fingerprint:
+                return folder
+        return None
+
+    def find(self, seed):
+        """The record of a seed, or None."""
+        folder = self._evidence_of(seed)
+        if folder is None:
+            return None
+        if os.environ.get("PUBLISH_EVIDENCE") and folder == self._folder_of(seed):
+            folder = publish(folder)
+        return read_json(folder / "record.json")
+
+    def seeds(self):
+        """The records of all seeds that were run at these parameters, by seed."""
+        folders = [*(RESULTS / self.experiment).glob("seed-*"), *self.folder.parent.glob("seed-*")]
+        numbers = sorted({int(folder.name.removeprefix("seed-")) for folder in folders})
+        return [record for number in numbers if (record := self.find(number)) is not None]
+
+    def arrays(self, name="test", seed=None):
+        """Arrays that the run left beside its record: test -> {"log_probabilities", "labels"}."""
+        folder = self._evidence_of(self.seed if seed is None else seed)
+        with np.load(folder / f"{name}.npz") as arrays:
+            return {key: arrays[key] for key in arrays.files}
+
+    def outlook(self, retrain):
+        if self.record is not None:
+            published = self._evidence_of(self.seed) == self._published_of(self.seed)
+            return "reads the published evidence" if published else "reads the evidence of a run of yours"
+        if self.state.is_file():
+            return f"resumes after epoch {read_json(self.state)['epoch']}"
+        return "trains again, as asked" if retrain else "has no evidence yet, computes it"
+
+    def write(self, record, **arrays):
+        """Write the evidence: the arrays first, the record last, each whole or not at all."""
+        for name, content in arrays.items():
+            write_whole(self.folder / f"{name}.npz", lambda path, content=content: save_arrays(path, content))
+        head = {
+            "schema": SCHEMA,
+            "experiment": self.experiment,
+            "seed": self.seed,
+            "parameters": self.parameters,
+            "fingerprint": self.fingerprint,
+            "data": self.data,
+            "source_weights": self.weights,
+        }
+        write_json(self.own, head | record)
+        self.record = read_json(self.own)
+        return self.record
+
+
+def fingerprint(experiment, data, parameters, weights):
+    """Twelve hexadecimal digits of what decides a result, the seed left out."""
+    decisive = {
+        "schema": SCHEMA,
+        "experiment": experiment,
+        "data": data,
+        "parameters": parameters,
+        "weights": weights,
+    }
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def publish(folder):
+    """Copy finished evidence from runs/ to results/: of full CIFAR-10 runs only."""
+    record = read_json(folder / "record.json")
+    sizes = {split: record["data"][split] for split in PUBLISHED_SIZES}
+    if not record["data"]["published"] or sizes != PUBLISHED_SIZES:
+        raise ValueError(f"{folder} is not of the whole, original CIFAR-10: not published")
+    target = RESULTS / record["experiment"] / f"seed-{record['seed']}"
+    for path in sorted(folder.glob("*.npz")) + [folder / "record.json"]:
+        write_whole(target / path.name, lambda part, path=path: shutil.copyfile(path, part))
+    return target
+
+
+def at_least(lowest):
+    return (lambda value: value >= lowest), f"at least {lowest}"
+
+
+# By the end of a parameter's name: its type and its bound.
+RULES = {
+    "epochs": (int, *at_least(1)),
+    "batch_size": (int, *at_least(1)),
+    "images": (int, *at_least(1)),
+    "patience": (int, *at_least(1)),
+    "rate": (float, lambda value: value > 0, "more than 0"),
+    "dropout": (float, lambda value: 0 <= value < 1, "from 0 to below 1"),
+    "smoothing": (float, lambda value: 0 <= value < 1, "from 0 to below 1"),
+    "precision": (str, lambda value: value in PRECISIONS, "float32 or mixed_bfloat16"),
+}
+PRECISIONS = ("float32", "mixed_bfloat16")
+
+
+def check_parameters(parameters):
+    """One clear line for a parameter of the wrong type or out of its bounds."""
+    for name, value in parameters.items():
+        for ending, (kind, is_valid, bound) in RULES.items():
+            if name.endswith(ending):
+                allowed = (int, float) if kind is float else kind
+                if isinstance(value, bool) or not isinstance(value, allowed) or not is_valid(value):
+                    raise ValueError(f"{name} must be a {kind.__name__}, {bound}; got {value!r}")
+
+
+def check_seed(seed):
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed must be an int, at least 0; got {seed!r}")
+
+
+def nearest(name, known):
+    """The end of an error line: the nearest right name, or all of them."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+
+
+def environment():
+    """Versions, commit and whether the checkout was changed: the part of a record that names the machine."""
+    versions = {"python": platform.python_version()}
+    for package in REPORTED_PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "versions": versions,
+        "commit": git("rev-parse", "HEAD"),
+        "dirty": bool(git("status", "--porcelain")),
+    }
+
+
+def cpu_name():
+    """The processor's model as the system names it."""
+    if Path("/proc/cpuinfo").is_file():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def git(*arguments):
+    """What git says of this checkout; empty where there is no git or no checkout."""
+    try:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    except FileNotFoundError:
+        return ""
+
+
+def write_whole(path, write):
+    """Call write(part) and move the finished part to its place: no reader ever meets half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"part.{path.name}")  # the ending stays: Keras looks at it
+    try:
+        write(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path, content):
+    write_whole(path, lambda part: part.write_text(json.dumps(content, indent=1) + "\n"))
+
+
+def read_json(path):
+    return json.loads(path.read_text())
+
+
+def save_arrays(path, content):
+    np.savez_compressed(path, **content)

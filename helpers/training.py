@@ -1,0 +1,346 @@
+"""Training a run: device, data order, augmentation, resuming, evidence."""
+
+import resource
+import sys
+import time
+from datetime import UTC, datetime
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from helpers import evaluation, models, runs
+
+# How the test images are looked at: (mirrored, shift in pixels, weight). "six" is airbench's set of views.
+VIEWS = {
+    "single": [(False, 0, 1.0)],
+    "flip": [(False, 0, 0.5), (True, 0, 0.5)],
+    "six": [(False, 0, 0.25), (True, 0, 0.25)]
+    + [(mirrored, shift, 0.125) for mirrored in (False, True) for shift in (-1, 1)],
+}
+PREDICT_BATCH = 500
+# patience: epochs without progress on validation before a run stops and keeps its best epoch; None: run to the end.
+DEFAULTS = {"label_smoothing": 0.0, "flips": "none", "views": "single", "patience": None}
+
+
+def use_device(gpu="auto"):
+    """Choose where to compute ("auto", "on" or "off"; booleans and their spellings too) and return its name."""
+    wish = {"true": "on", "1": "on", "false": "off", "0": "off"}.get(str(gpu).lower(), str(gpu).lower())
+    if wish not in ("auto", "on", "off"):
+        raise ValueError(f"gpu must be auto, on or off; got {gpu!r}")
+    names = accelerators()
+    if wish == "on" and not names:
+        raise RuntimeError(
+            f"gpu=on, but Keras's {keras.backend.backend()} backend sees no GPU here: use auto or off"
+        )
+    if wish == "off" and names:
+        keep_to_cpu()
+    return names[0] if names and wish != "off" else f"CPU ({runs.cpu_name()})"
+
+
+def accelerators():
+    """Names of the GPUs that the backend sees."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return [device.device_kind for device in jax.devices() if device.platform != "cpu"]
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    return [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus]
+
+
+def keep_to_cpu():
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.config.update("jax_default_device", jax.devices("cpu")[0])
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        torch.set_default_device("cpu")
+    else:
+        import tensorflow as tf
+
+        tf.config.set_visible_devices([], "GPU")
+
+
+def seed_everything(seed):
+    """Make what follows a function of the seed alone, on this machine."""
+    keras.utils.set_random_seed(seed)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+
+
+def train(run, source, build, optimizer, *, augmentation=(), prepare=None):
+    """Return the run's record: the evidence there is or, where there is none, that of a training done now.
+
+    build() makes the model; optimizer(steps_per_epoch) its optimizer; `augmentation` are layers that act in
+    training only; prepare(model, splits) sets what comes from the data. From run.parameters it takes `epochs`,
+    `batch_size` and what it finds of DEFAULTS.
+    """
+    if run.record is not None:
+        return run.record
+    splits = source.load()
+    seed_everything(run.seed)
+    model = build()
+    if prepare:
+        prepare(model, splits)
+    state = fit(run, model, splits, optimizer, augmentation)
+    runs.write_whole(run.folder / "model.keras", model.save)
+    record, arrays = gather(run, model, splits, state)
+    run.write(record, **arrays)
+    for leftover in run.folder.glob("*.weights.h5"):
+        leftover.unlink()
+    run.state.unlink()
+    return run.record
+
+
+def fit(run, model, splits, optimizer, augmentation):
+    """Train from where the run stands to its end; leave the weights to be judged in `model`."""
+    settings = DEFAULTS | run.parameters
+    classes = model.output_shape[-1]
+    batches = Batches(splits.train, classes, settings["batch_size"], run.seed, settings["flips"])
+    trainee = keras.Sequential([keras.Input(model.input_shape[1:], dtype="uint8"), *augmentation, model])
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=settings["label_smoothing"])
+    trainee.compile(optimizer(len(batches)), loss, metrics=["accuracy"])
+    patience = settings["patience"]
+    stop = keras.callbacks.EarlyStopping("val_accuracy", patience=patience) if patience else None
+    checkpoint = Checkpoint(run, stop)
+    first = checkpoint.restore(trainee)
+    trainee.fit(
+        batches,
+        validation_data=(splits.validation.images, one_hot(splits.validation.labels, classes)),
+        validation_batch_size=PREDICT_BATCH,
+        initial_epoch=first,
+        epochs=first if checkpoint.state["stopped"] else settings["epochs"],
+        callbacks=[EpochClock(batches, run.seed), *filter(None, [stop]), checkpoint],
+        verbose=0,
+    )
+    if stop:
+        trainee.load_weights(run.folder / checkpoint.state["best_weights"])
+    return checkpoint.state
+
+
+def one_hot(labels, classes):
+    return np.eye(classes, dtype="float32")[labels]
+
+
+class Batches(keras.utils.PyDataset):
+    """Training batches whose order and flips are functions of (seed, epoch) alone; a partial last batch is left out."""
+
+    def __init__(self, split, classes, batch_size, seed, flips):
+        super().__init__()
+        self.images, self.targets = split.images, one_hot(split.labels, classes)
+        self.batch_size, self.seed, self.flips = min(batch_size, len(self.images)), seed, flips
+        self.go_to(0)
+
+    def __len__(self):
+        return len(self.images) // self.batch_size
+
+    def go_to(self, epoch):
+        self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.images))
+        self.mirrored = np.zeros(len(self.images), bool)
+        if self.flips == "random":
+            self.mirrored = np.random.default_rng([self.seed, epoch, 1]).random(len(self.images)) < 0.5
+        elif self.flips == "alternating":
+            # Each image's first side is drawn once; then the sides alternate, so that two epochs show both.
+            drawn = np.random.default_rng([self.seed, 1]).random(len(self.images)) < 0.5
+            self.mirrored = drawn ^ (epoch % 2 == 1)
+
+    def __getitem__(self, index):
+        chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        mirrored = self.mirrored[chosen, None, None, None]
+        images = self.images[chosen]
+        return np.where(mirrored, images[:, :, ::-1], images), self.targets[chosen]
+
+
+class EpochClock(keras.callbacks.Callback):
+    """Set the data order and every random layer to (seed, epoch), so that a resumed run goes on as if never stopped."""
+
+    def __init__(self, batches, seed):
+        super().__init__()
+        self.batches, self.seed = batches, seed
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.batches.go_to(epoch)
+        states = [v for v in self.model.non_trainable_variables if v.path.endswith("seed_generator_state")]
+        for number, state in enumerate(states):
+            state.assign(np.random.default_rng([self.seed, epoch, 2, number]).integers(2**31, size=2))
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """After every epoch: one printed line, and all that is needed to go on, written whole or not at all.
+
+    Weights lie in files named by epoch; state.json, written last, names the ones that count. Unlike Keras's
+    BackupAndRestore it brings back what early stopping remembers as well.
+    """
+
+    REMEMBERED = ("wait", "best", "best_epoch")
+
+    def __init__(self, run, early_stopping=None):
+        super().__init__()
+        self.run, self.early_stopping = run, early_stopping
+        self.state = {"epoch": 0, "history": [], "epoch_seconds": [], "stopped": False}
+
+    def restore(self, model):
+        """Load the last finished epoch's state, if there is one; return how many epochs are done."""
+        if self.run.state.is_file():
+            self.state = runs.read_json(self.run.state)
+            model.optimizer.build(model.trainable_variables)
+            model.load_weights(self.run.folder / self.state["weights"])
+        return self.state["epoch"]
+
+    def on_train_begin(self, logs=None):
+        # Early stopping stands before this callback and has just forgotten everything.
+        for name, value in self.state.get("early_stopping", {}).items():
+            setattr(self.early_stopping, name, value)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.started = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        seconds = round(time.perf_counter() - self.started, 2)
+        line = {
+            "epoch": epoch + 1,
+            "train_accuracy": logs["accuracy"],
+            "train_loss": logs["loss"],
+            "validation_accuracy": logs["val_accuracy"],
+            "validation_loss": logs["val_loss"],
+            "learning_rate": float(ops.convert_to_numpy(self.model.optimizer.learning_rate)),
+        }
+        self.state["history"].append({key: round(value, 6) for key, value in line.items()})
+        self.state["epoch_seconds"].append(seconds)
+        self.save(epoch)
+        print(
+            f"{self.run}  epoch {epoch + 1}/{self.params['epochs']}  train {line['train_accuracy']:.3f}  "
+            f"validation {line['validation_accuracy']:.3f}  {seconds:.0f} s",
+            flush=True,
+        )
+
+    def save(self, epoch):
+        weights = f"epoch-{epoch + 1}.weights.h5"
+        runs.write_whole(self.run.folder / weights, self.model.save_weights)
+        self.state |= {"epoch": epoch + 1, "weights": weights, "stopped": self.model.stop_training}
+        if self.early_stopping:
+            self.state["early_stopping"] = {
+                name: getattr(self.early_stopping, name) for name in self.REMEMBERED
+            }
+            if self.early_stopping.best_epoch == epoch:
+                self.state["best_weights"] = weights
+        runs.write_json(self.run.state, self.state)
+        for path in self.run.folder.glob("*.weights.h5"):
+            if path.name not in (weights, self.state.get("best_weights")):
+                path.unlink()
+
+
+def gather(run, model, splits, state):
+    """The record of a finished training and the arrays that go with it."""
+    views = (DEFAULTS | run.parameters)["views"]
+    # Training images are looked at once each: their score is for the gap to validation, not for a table.
+    looks = {"train": "single", "validation": views, "test": views}
+    predicted = {
+        name: log_probabilities(model, getattr(splits, name).images, look) for name, look in looks.items()
+    }
+    scores = {name: evaluation.metrics(predicted[name], getattr(splits, name).labels) for name in looks}
+    counts = ("correct", "total", "loss")
+    trained, in_all = models.count_parameters(model)
+    record = {
+        "train": {key: scores["train"][key] for key in counts},
+        "validation": {key: scores["validation"][key] for key in counts},
+        "test": scores["test"],
+        "confusion": evaluation.confusion(predicted["test"], splits.test.labels),
+        "history": state["history"],
+        "epochs": state["epoch"],
+        "parameters_trained": trained,
+        "parameters_total": in_all,
+        "train_pflop": train_pflop(model, state["epoch"] * len(splits.train.images)),
+        "measured": measured(state, splits),
+    }
+    if views != "single":
+        single = log_probabilities(model, splits.test.images, "single")
+        record["test_single_view"] = evaluation.metrics(single, splits.test.labels)
+    return record, {
+        name: evidence_of(predicted[name], getattr(splits, name).labels) for name in ("validation", "test")
+    }
+
+
+def evidence_of(log_probabilities, labels):
+    return {"log_probabilities": log_probabilities.astype("float16"), "labels": labels.astype("uint8")}
+
+
+def measured(state, splits):
+    """What differs from machine to machine and from run to run."""
+    seconds = sum(state["epoch_seconds"])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "train_seconds": round(seconds, 1),
+        "epoch_seconds": state["epoch_seconds"],
+        "images_per_second": round(state["epoch"] * len(splits.train.images) / seconds, 1),
+        # ru_maxrss counts KiB on Linux and bytes on macOS.
+        "peak_memory_mb": round(peak / (2**20 if sys.platform == "darwin" else 2**10)),
+        "device": use_device(),
+        "backend": keras.backend.backend(),
+        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    } | runs.environment()
+
+
+def train_pflop(model, images):
+    """2 operations a multiply-add; three passes (forward, two backward) over what is trained, one over what is not."""
+    trained, forward_only = models.multiply_adds(model)
+    return round(2 * (3 * trained + forward_only) * images / 1e15, 6)
+
+
+def log_probabilities(model, images, views="single"):
+    """Natural logarithms of the class probabilities, averaged over the views of each image."""
+    total = 0
+    for mirrored, shift, weight in VIEWS[views]:
+        logits = model.predict(view(images, mirrored, shift), batch_size=PREDICT_BATCH, verbose=0)
+        total = total + weight * np.exp(log_softmax(np.asarray(logits, "float64")))
+    return np.log(np.maximum(total, np.finfo("float32").tiny))
+
+
+def log_softmax(logits):
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def view(images, mirrored, shift):
+    """The images mirrored or not, and moved by `shift` pixels down and right, the border reflected."""
+    images = images[:, :, ::-1] if mirrored else images
+    if shift == 0:
+        return images
+    size, margin = images.shape[1:3], abs(shift)
+    padded = np.pad(images, [(0, 0), (margin, margin), (margin, margin), (0, 0)], mode="reflect")
+    start = margin - shift
+    return padded[:, start : start + size[0], start : start + size[1]]
+
+
+@keras.saving.register_keras_serializable("helpers")
+class RandomShift(layers.Layer):
+    """Move each image by up to `reach` whole pixels, the border reflected; in training only."""
+
+    def __init__(self, reach, **options):
+        super().__init__(dtype="float32", **options)
+        self.reach = reach
+        self.seed_generator = keras.random.SeedGenerator(0)
+
+    def call(self, images, training=False):
+        if not training:
+            return images
+        count, (height, width) = ops.shape(images)[0], images.shape[1:3]
+        moved = keras.random.randint((2, count, 1), 0, 2 * self.reach + 1, seed=self.seed_generator)
+        margin = (self.reach, self.reach)
+        padded = ops.pad(images, [(0, 0), margin, margin, (0, 0)], mode="reflect")
+        rows, columns = moved[0] + ops.arange(height), moved[1] + ops.arange(width)
+        padded = ops.take_along_axis(padded, rows[:, :, None, None], axis=1)
+        return ops.take_along_axis(padded, columns[:, None, :, None], axis=2)
+
+    def get_config(self):
+        return super().get_config() | {"reach": self.reach}
