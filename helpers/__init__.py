@@ -1,1 +1,4 @@
-"""What the notebooks share: data, models, training, evidence, figures. Not installed: their first cell puts the root on the path."""
+"""What the notebooks share: data, models, training, evidence, figures.
+
+Not installed: the notebooks' first cell puts the repository's root on the path.
+"""

@@ -45,13 +45,21 @@ def find() -> Path | None:
     named = os.environ.get("CIFAR10_DIR")
     if named:
         return _named(Path(named).expanduser())
-    for name, algorithm, digest in ((KERAS_ARCHIVE, "sha256", KERAS_SHA256), (ARCHIVE, "md5", ARCHIVE_MD5)):
-        path = cache() / name
-        if path.is_file():
-            if download.file_digest(path, algorithm) == digest:
-                return path
-            warnings.warn(f"{path} is damaged (wrong {algorithm}): left as it is and not used", stacklevel=2)
-    return _batches_in(cache() / "cifar-10-batches-py-target") or _batches_in(cache())
+    return (
+        _intact(cache() / KERAS_ARCHIVE, "sha256", KERAS_SHA256)
+        or _batches_in(cache() / "cifar-10-batches-py-target")
+        or _batches_in(cache())
+        or _intact(cache() / ARCHIVE, "md5", ARCHIVE_MD5)
+    )
+
+
+def _intact(path: Path, algorithm: str, digest: str) -> Path | None:
+    if not path.is_file():
+        return None
+    if download.file_digest(path, algorithm) == digest:
+        return path
+    warnings.warn(f"{path} is damaged (wrong {algorithm}): left as it is and not used", stacklevel=2)
+    return None
 
 
 def _named(path: Path) -> Path:
@@ -91,22 +99,20 @@ def obtain() -> Path:
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """All 60,000 images (uint8, NHWC) and labels in the original order: first the 50,000 of training."""
+    """All images (uint8, NHWC) and labels in the original order: 50,000 of training, then 10,000 of test."""
     images = np.empty((len(BATCHES) * BATCH_SIZE, 32, 32, 3), np.uint8)
     labels = np.empty(len(images), np.int64)
     missing = set(BATCHES)
     for name, content in _files(path):
-        stem = name.removesuffix(".bin")
-        if stem not in missing:
-            continue
+        batch = name.removesuffix(".bin")
         decode = _binary_batch if name.endswith(".bin") else _pickled_batch
         planes, found = decode(content, f"{path}: {name}")
-        part = slice(BATCHES.index(stem) * BATCH_SIZE, (BATCHES.index(stem) + 1) * BATCH_SIZE)
-        images[part] = planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-        labels[part] = found
-        missing.remove(stem)
+        start = BATCHES.index(batch) * BATCH_SIZE
+        images[start : start + BATCH_SIZE] = planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        labels[start : start + BATCH_SIZE] = found
+        missing.discard(batch)
     if missing:
-        raise ValueError(f"{path} is not CIFAR-10, or not all of it: {', '.join(sorted(missing))} is missing")
+        raise ValueError(f"{path} is not CIFAR-10, or not all of it: {', '.join(sorted(missing))} missing")
     return images, labels
 
 
@@ -126,8 +132,8 @@ def _files(path: Path):
                     yield name, archive.extractfile(member).read()
     except tarfile.FilterError as error:
         raise ValueError(f"{path} is not one of the authors' archives and was not read: {error}") from None
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} is damaged or cut off ({error}): replace it") from None
+    except (tarfile.TarError, EOFError, zlib.error):
+        raise ValueError(f"{path} is damaged or cut off: replace it") from None
 
 
 def _binary_batch(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:

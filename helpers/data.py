@@ -96,8 +96,14 @@ def source(name: str = "cifar10", *, train_images: int | None = None, image_size
 
 def load_cifar10_raw() -> tuple[Split, Split]:
     """The 50,000 training and 10,000 test images in their original order, unsplit."""
-    pixels, labels = cifar10.read(cifar10.obtain())
-    return Split(pixels[:50_000], labels[:50_000]), Split(pixels[50_000:], labels[50_000:])
+    return _cifar10_raw(cifar10.obtain())
+
+
+def _cifar10_raw(path: Path) -> tuple[Split, Split]:
+    pixels, labels = cifar10.read(path)
+    trained = len(labels) - cifar10.BATCH_SIZE
+    # A copy of the test images, because a view would keep all 60,000 in memory.
+    return Split(pixels[:trained], labels[:trained]), Split(pixels[trained:].copy(), labels[trained:].copy())
 
 
 def _cifar10() -> tuple[Splits, str]:
@@ -106,9 +112,7 @@ def _cifar10() -> tuple[Splits, str]:
 
 @lru_cache(maxsize=1)
 def _cifar10_at(path: Path) -> tuple[Splits, str]:
-    pixels, labels = cifar10.read(path)
-    train = Split(pixels[:50_000], labels[:50_000])
-    test = Split(pixels[50_000:].copy(), labels[50_000:])  # a view would keep all 60,000 in memory
+    train, test = _cifar10_raw(path)
     return Splits(*_split_off(train, CIFAR10_SIZES[1]), test), pixel_digest(train.images)
 
 

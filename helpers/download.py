@@ -14,7 +14,7 @@ CHUNK_BYTES = 1 << 18
 CONNECT_SECONDS = 8  # for the first byte, retries included: a closed network is noticed within 10 s
 STALL_SECONDS = 30  # a connection silent for so long counts as broken off
 ATTEMPTS = 5  # in a row that bring nothing new
-BACKOFF_SECONDS = 1  # doubled with every such attempt
+BACKOFF_SECONDS = 0.5  # before the next one, doubled with every such attempt
 
 
 class BrokenOff(Exception):
@@ -57,8 +57,9 @@ def _complete(url: str, part: Path) -> None:
         except BrokenOff as error:
             if _size(part) > before:
                 failures, deadline = 0, float("inf")
+            else:
+                failures += 1
             pause = BACKOFF_SECONDS * 2**failures
-            failures += 1
             if failures == ATTEMPTS or time.monotonic() + pause > deadline:
                 raise ConnectionError(f"{url}: {error}") from None
             time.sleep(pause)

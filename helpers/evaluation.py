@@ -38,6 +38,12 @@ def ece(log_probabilities, labels, bins=CONFIDENCE_BINS):
     return float(np.abs(gaps).sum() / len(labels))
 
 
+def answers(log_probabilities):
+    """The class that each row answers, and its probability."""
+    log_probabilities = np.asarray(log_probabilities, dtype=np.float64)
+    return log_probabilities.argmax(axis=1), np.exp(log_probabilities.max(axis=1))
+
+
 def confusion(log_probabilities, labels):
     """Counts by true class (rows) and predicted class (columns), as lists so that they fit into a record."""
     log_probabilities, labels = _checked(log_probabilities, labels)

@@ -36,7 +36,7 @@ def naive_cnn(classes, image_size=32):
     """One convolution, no pooling: nearly all of its parameters sit in one dense layer."""
     inputs = keras.Input((image_size, image_size, 3), name="pixels")
     x = layers.Conv2D(32, 3, activation="relu")(normalized(inputs))
-    x = layers.Dense(128, activation="relu")(layers.Flatten()(x))
+    x = layers.Dense(128, activation="relu", name="hidden")(layers.Flatten()(x))
     return keras.Model(inputs, logits(x, classes), name="naive")
 
 
@@ -86,9 +86,9 @@ def quick_norm(x):
 
 
 def whiten(model, images, floor=5e-4):
-    """Set the frozen first layer: the patches of `images`, decorrelated and scaled to unit variance, and their negatives.
+    """Set the frozen first layer: patches of `images`, decorrelated, of unit variance, and their negatives.
 
-    `floor` is added to the variances so that directions that hold only noise are not blown up (airbench's value).
+    `floor` is added to the variances so that directions of mere noise are not blown up (airbench's value).
     """
     kernel = model.get_layer("whitening").kernel
     height, width, channels, filters = kernel.shape
@@ -134,7 +134,7 @@ class PartialIdentity(keras.initializers.Initializer):
 
 
 def multiply_adds(model):
-    """(trained, only run forward): multiply-adds an image of the convolutions and dense layers, from their shapes."""
+    """(trained, only run forward): multiply-adds an image, by shapes of convolution and dense layers."""
     trained = forward_only = 0
     for layer in flat_layers(model):
         if not isinstance(layer, (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)):

@@ -12,8 +12,8 @@ NEWTON_SCHULZ_STEPS = 3
 class Muon(keras.optimizers.Optimizer):
     """Muon for convolutions, Nesterov momentum for biases and head: the split of airbench94_muon.
 
-    A convolution's kernel keeps a fixed norm and moves by an orthogonalised momentum; biases learn far
-    faster than kernels. All rates fall linearly to zero over `steps`; the whitening bias stops at `bias_steps`.
+    A convolution's kernel keeps a fixed norm and moves by an orthogonalised momentum; biases learn far faster
+    than kernels. All rates fall linearly to zero over `steps`, the whitening bias's over `bias_steps`.
     Keras's own Muon lacks the fixed norm and pairs with AdamW instead.
     """
 

@@ -72,7 +72,9 @@ def learning_curves(runs):
     accuracy, loss = figure.axes
     accuracy.set(title="Accuracy", ylabel="Accuracy (%)")
     loss.set(title="Loss", ylabel="Cross-entropy (nats)", ylim=(0, None))
-    figure.supxlabel("solid: validation, dashed: training; band: range over seeds", fontsize=9, color=FAINT)
+    figure.supxlabel(
+        "solid: validation, dashed with hollow end: training; band: range over seeds", fontsize=9, color=FAINT
+    )
     return figure
 
 
@@ -86,13 +88,15 @@ def _curves(axes, histories, seeds, quantity, unit, colour):
     axes.plot(mean.index, mean[train], color=colour, linestyle=(0, (3, 2)), linewidth=1, alpha=0.8)
     axes.fill_between(mean.index, low[validation], high[validation], color=colour, alpha=0.18, linewidth=0)
     axes.plot(mean.index, mean[validation], color=colour)
+    for series, fill in ((train, "white"), (validation, colour)):
+        last = mean[series].iloc[-1:]
+        axes.plot(last.index, last, "o", color=colour, ms=4, mfc=fill, clip_on=False, zorder=3)
     return mean.index[-1], mean[validation].iloc[-1]
 
 
 def _label_ends(axes, ends):
     """Names in the right margin at the height of each curve's end, moved apart where they would overlap."""
-    right = max(epoch for *_, epoch, _ in ends)
-    axes.set_xlim(right=right)
+    axes.set_xlim(0, max(epoch for *_, epoch, _ in ends))
     low, high = axes.get_ylim()
     ends = sorted(ends, key=lambda end: end[-1])
     heights = _apart([(value - low) / (high - low) for *_, value in ends], gap=0.052)
@@ -117,20 +121,23 @@ def _apart(positions, gap):
 @styled
 def accuracy_vs_cost(runs, cost="train_pflop"):
     """Mean test accuracy of {label: records} against cost; bars are one standard deviation over seeds."""
+    costs = [
+        np.median([{**record, **record["measured"]}[cost] for record in group]) for group in runs.values()
+    ]
+    room = max(1.3, (max(costs) / min(costs)) ** 0.15)  # a factor, as the scale is logarithmic
     figure = Figure(figsize=(8, 4.8), layout="constrained")
     axes = figure.subplots()
     axes.set(xscale="log", xlabel=COSTS[cost], ylabel="Test accuracy (%)")
+    axes.set_xlim(min(costs) / room, max(costs) * room)
+    axes.margins(y=0.12)
     points = []
-    for label, records in runs.items():
-        result = evaluation.summary(records)
-        x = np.median([record[cost] if cost in record else record["measured"][cost] for record in records])
-        y, std = result["mean"], result["std"]
-        fill = BLUE if result["n"] >= ENOUGH_SEEDS else "white"
+    for (label, records), x in zip(runs.items(), costs, strict=True):
+        n, y, std = evaluation.summary(records).values()
+        fill = BLUE if n >= ENOUGH_SEEDS else "white"
         axes.errorbar(
             x, y, np.nan_to_num(std), fmt="o", ms=6, mfc=fill, color=BLUE, capsize=3, elinewidth=1.2
         )
         points.append((f"{label}  {evaluation.mean_and_deviation(y, std)}", x, y))
-    axes.margins(x=0.12, y=0.12)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -143,20 +150,17 @@ def accuracy_vs_cost(runs, cost="train_pflop"):
 def _label_points(axes, points):
     """Name each point on the first side where the name meets no other point or name."""
     axes.figure.draw_without_rendering()
-    marks = [Bbox.from_bounds(*(axes.transData.transform((x, y)) - 7), 14, 14)
-             for _, x, y in points]  # fmt: skip
-    frame, taken = axes.get_window_extent(), []
+    frame = axes.get_window_extent()
+    taken = [Bbox.from_bounds(*(axes.transData.transform((x, y)) - 7), 14, 14) for _, x, y in points]
     for label, x, y in points:
+        name = axes.annotate(label, (x, y), (0, 0), textcoords="offset points", fontsize=9)
+        name.set_in_layout(False)  # a name that is tried outside would shrink the axes
         for offset, ha, va in SIDES:
-            text = axes.annotate(label, (x, y), offset, textcoords="offset points", ha=ha, va=va)
-            box = text.get_window_extent()
-            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-            if inside and not box.count_overlaps(marks + taken):
+            name.set(position=offset, ha=ha, va=va)
+            box = name.get_window_extent()
+            if frame.x0 < box.x0 and box.x1 < frame.x1 and not box.count_overlaps(taken):
                 break
-            text.remove()
-        else:
-            text = axes.annotate(label, (x, y), SIDES[0][0], textcoords="offset points", va="center")
-        taken.append(text.get_window_extent())
+        taken.append(box)
 
 
 @styled

@@ -184,6 +184,16 @@ def draw_picture(path=None, records=None):
     runs.write_whole(path, lambda part: part.write_bytes(content))
 
 
+def line(records):
+    """One system's results in a line, for a notebook."""
+    row = next(results_table(records).itertuples())
+    learned = evaluation.summary(records, "train")
+    return (
+        f"{row.system}: test {_accuracy(row)}, training images {learned['mean']:.2f} %, "
+        f"{row.train_pflop:.3g} PFLOP, {row.train_seconds:,.0f} s a run"
+    )
+
+
 def side_by_side(published, trained):
     """Published accuracy beside that of runs on this machine, as text."""
     columns = ["Published: test accuracy (%)", "Trained here: test accuracy (%)", "Trained here on"]

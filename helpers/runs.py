@@ -209,12 +209,12 @@ def environment():
 
 
 def cpu_name():
-    """The processor's model as the system names it."""
+    """The processor's model, as the system names it, and its cores."""
+    name = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").is_file():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-        return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
-    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    return f"CPU ({name}, {os.cpu_count()} cores)"
 
 
 def git(*arguments):

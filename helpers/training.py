@@ -19,39 +19,41 @@ VIEWS = {
     + [(mirrored, shift, 0.125) for mirrored in (False, True) for shift in (-1, 1)],
 }
 PREDICT_BATCH = 500
-# patience: epochs without progress on validation before a run stops and keeps its best epoch; None: run to the end.
+# patience: epochs without progress on validation until a run stops and keeps its best epoch; None: to the end
 DEFAULTS = {"label_smoothing": 0.0, "flips": "none", "views": "single", "patience": None}
 
 
 def use_device(gpu="auto"):
-    """Choose where to compute ("auto", "on" or "off"; booleans and their spellings too) and return its name."""
+    """Choose where to compute (auto, on or off; booleans and their spellings too) and return its name."""
     wish = {"true": "on", "1": "on", "false": "off", "0": "off"}.get(str(gpu).lower(), str(gpu).lower())
     if wish not in ("auto", "on", "off"):
         raise ValueError(f"gpu must be auto, on or off; got {gpu!r}")
-    names = accelerators()
-    if wish == "on" and not names:
+    if wish == "on" and not gpus():
         raise RuntimeError(
             f"gpu=on, but Keras's {keras.backend.backend()} backend sees no GPU here: use auto or off"
         )
-    if wish == "off" and names:
+    if wish == "off":
         keep_to_cpu()
-    return names[0] if names and wish != "off" else f"CPU ({runs.cpu_name()})"
+    return device()
 
 
-def accelerators():
-    """Names of the GPUs that the backend sees."""
+def device():
+    """The name of what computes."""
+    return gpus()[0] if gpus() else runs.cpu_name()
+
+
+def gpus():
+    """Names of the GPUs that the backend uses."""
     if keras.backend.backend() == "jax":
         import jax
 
-        return [device.device_kind for device in jax.devices() if device.platform != "cpu"]
-    if keras.backend.backend() == "torch":
-        import torch
-
-        return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        default = jax.config.jax_default_device
+        devices = jax.devices() if default is None else [default]
+        return [device.device_kind for device in devices if device.platform != "cpu"]
     import tensorflow as tf
 
-    gpus = tf.config.list_physical_devices("GPU")
-    return [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus]
+    visible = tf.config.get_visible_devices("GPU")
+    return [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in visible]
 
 
 def keep_to_cpu():
@@ -59,10 +61,6 @@ def keep_to_cpu():
         import jax
 
         jax.config.update("jax_default_device", jax.devices("cpu")[0])
-    elif keras.backend.backend() == "torch":
-        import torch
-
-        torch.set_default_device("cpu")
     else:
         import tensorflow as tf
 
@@ -82,8 +80,8 @@ def train(run, source, build, optimizer, *, augmentation=(), prepare=None):
     """Return the run's record: the evidence there is or, where there is none, that of a training done now.
 
     build() makes the model; optimizer(steps_per_epoch) its optimizer; `augmentation` are layers that act in
-    training only; prepare(model, splits) sets what comes from the data. From run.parameters it takes `epochs`,
-    `batch_size` and what it finds of DEFAULTS.
+    training only; prepare(model, splits) sets what comes from the data. From run.parameters it takes
+    `epochs`, `batch_size` and what it finds of DEFAULTS.
     """
     if run.record is not None:
         return run.record
@@ -133,7 +131,7 @@ def one_hot(labels, classes):
 
 
 class Batches(keras.utils.PyDataset):
-    """Training batches whose order and flips are functions of (seed, epoch) alone; a partial last batch is left out."""
+    """Batches whose order and flips are functions of (seed, epoch) alone; a partial last one is left out."""
 
     def __init__(self, split, classes, batch_size, seed, flips):
         super().__init__()
@@ -162,7 +160,7 @@ class Batches(keras.utils.PyDataset):
 
 
 class EpochClock(keras.callbacks.Callback):
-    """Set the data order and every random layer to (seed, epoch), so that a resumed run goes on as if never stopped."""
+    """Sets data order and random layers to (seed, epoch): a resumed run goes on as if never stopped."""
 
     def __init__(self, batches, seed):
         super().__init__()
@@ -245,17 +243,16 @@ def gather(run, model, splits, state):
     views = (DEFAULTS | run.parameters)["views"]
     # Training images are looked at once each: their score is for the gap to validation, not for a table.
     looks = {"train": "single", "validation": views, "test": views}
-    predicted = {
-        name: log_probabilities(model, getattr(splits, name).images, look) for name, look in looks.items()
-    }
-    scores = {name: evaluation.metrics(predicted[name], getattr(splits, name).labels) for name in looks}
-    counts = ("correct", "total", "loss")
+    arrays = {name: predictions(model, getattr(splits, name), look) for name, look in looks.items()}
+    scores = {name: evaluation.metrics(**found) for name, found in arrays.items()}
     trained, in_all = models.count_parameters(model)
     record = {
-        "train": {key: scores["train"][key] for key in counts},
-        "validation": {key: scores["validation"][key] for key in counts},
+        **{
+            name: {key: scores[name][key] for key in ("correct", "total", "loss")}
+            for name in ("train", "validation")
+        },
         "test": scores["test"],
-        "confusion": evaluation.confusion(predicted["test"], splits.test.labels),
+        "confusion": evaluation.confusion(**arrays["test"]),
         "history": state["history"],
         "epochs": state["epoch"],
         "parameters_trained": trained,
@@ -264,15 +261,14 @@ def gather(run, model, splits, state):
         "measured": measured(state, splits),
     }
     if views != "single":
-        single = log_probabilities(model, splits.test.images, "single")
-        record["test_single_view"] = evaluation.metrics(single, splits.test.labels)
-    return record, {
-        name: evidence_of(predicted[name], getattr(splits, name).labels) for name in ("validation", "test")
-    }
+        record["test_single_view"] = evaluation.metrics(**predictions(model, splits.test, "single"))
+    return record, {name: arrays[name] for name in ("validation", "test")}
 
 
-def evidence_of(log_probabilities, labels):
-    return {"log_probabilities": log_probabilities.astype("float16"), "labels": labels.astype("uint8")}
+def predictions(model, split, views):
+    """What is kept of a model's answers. Scores are computed from it: readers find the very same counts."""
+    found = log_probabilities(model, split.images, views)
+    return {"log_probabilities": found.astype("float16"), "labels": split.labels.astype("uint8")}
 
 
 def measured(state, splits):
@@ -285,14 +281,14 @@ def measured(state, splits):
         "images_per_second": round(state["epoch"] * len(splits.train.images) / seconds, 1),
         # ru_maxrss counts KiB on Linux and bytes on macOS.
         "peak_memory_mb": round(peak / (2**20 if sys.platform == "darwin" else 2**10)),
-        "device": use_device(),
+        "device": device(),
         "backend": keras.backend.backend(),
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
     } | runs.environment()
 
 
 def train_pflop(model, images):
-    """2 operations a multiply-add; three passes (forward, two backward) over what is trained, one over what is not."""
+    """2 operations a multiply-add, 3 passes (forward and twice backward) where trained, 1 where not."""
     trained, forward_only = models.multiply_adds(model)
     return round(2 * (3 * trained + forward_only) * images / 1e15, 6)
 

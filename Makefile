@@ -1,0 +1,63 @@
+# Each target makes the environment it needs. `make help` lists them.
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+READY := $(VENV)/ready
+READY_DEV := $(VENV)/ready-dev
+OLDEST := .venv-oldest
+NOTEBOOKS := $(wildcard notebooks/*.ipynb example-to-use/*.ipynb)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-oldest lint smoke notebooks reproduce publish results
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+run: $(READY) ## read the published results, then train in small and compare (10 minutes on two cores)
+	$(PYTHON) train_model.py
+
+test: lint $(READY_DEV) ## everything that is checked, offline, in under 12 minutes
+	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -p no:cacheprovider --nbval $(NOTEBOOKS)
+
+test-oldest: $(OLDEST)/ready ## the quick tests on the oldest versions that requirements.txt admits
+	$(OLDEST)/bin/python -m pytest -m "not slow"
+
+lint: $(READY_DEV) ## style of code and notebooks
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+
+smoke: $(READY) ## every notebook made small, on the built-in sample (5 minutes)
+	$(PYTHON) train_model.py all --smoke
+
+notebooks: $(READY) ## renew the notebooks' outputs from the evidence
+	$(PYTHON) train_model.py all --in-place
+
+reproduce: $(READY) ## train whatever has no published evidence, cheapest first; goes on where it was stopped
+	$(PYTHON) train_model.py all
+	$(PYTHON) train_model.py all --seeds 1,2
+
+publish: $(READY) ## copy finished evidence of full CIFAR-10 runs from runs/ to results/
+	PUBLISH_EVIDENCE=1 $(PYTHON) train_model.py all
+
+results: $(READY) ## rewrite README's table and picture from results/
+	$(PYTHON) -m helpers.report
+
+$(PYTHON):
+	@for python in python3.13 python3.12 python3.11 python3 python; do \
+	  $$python -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	    && exec $$python -m venv $(VENV); \
+	done; echo "Python 3.11, 3.12 or 3.13 is needed, with its venv module, and none is on the PATH" >&2; exit 1
+
+$(READY): requirements.txt constraints.txt | $(PYTHON)
+	$(PYTHON) -m pip install --quiet --requirement requirements.txt --constraint constraints.txt
+	@touch $@
+
+$(READY_DEV): requirements-dev.txt requirements.txt constraints.txt | $(PYTHON)
+	$(PYTHON) -m pip install --quiet --requirement requirements-dev.txt --constraint constraints.txt
+	@touch $@ $(READY)
+
+$(OLDEST)/ready: requirements-dev.txt | $(PYTHON)
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --requirement requirements-dev.txt \
+	  "tensorflow==2.20.*" "keras==3.13.2" "numpy==2.1.*" "pandas==2.2.*" "scikit-learn==1.6.*"
+	@touch $@

@@ -1,0 +1,32 @@
+"""What several tests share: small real notebooks, and what the runner does with them."""
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from helpers import runs
+
+PUBLISHED = sorted(runs.ROOT.glob("notebooks/*.ipynb"))
+
+
+def write_notebook(path, *cells, parameters="epochs: int = 1  # passes"):
+    """A notebook with a parameters cell, followed by code cells."""
+    tagged = new_code_cell(parameters, metadata={"tags": ["parameters"]})
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    content = new_notebook(cells=[tagged, *map(new_code_cell, cells)], metadata={"kernelspec": kernel})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(content, path)
+    return path
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    """Write a notebook in a folder of the test's own: notebook("name", "print(1)") -> its path."""
+    return lambda name, *cells, **options: write_notebook(tmp_path / f"{name}.ipynb", *cells, **options)
+
+
+@pytest.fixture
+def first_cell():
+    """The code cell that all published notebooks begin with."""
+    cells = nbformat.read(PUBLISHED[0], as_version=4).cells
+    return next(cell.source for cell in cells if cell.cell_type == "code")

@@ -1,0 +1,109 @@
+"""Models and the fast rung's parts, against plain numpy and against sums done by hand."""
+
+import keras
+import numpy as np
+import pytest
+
+from helpers import data, models, optimizers
+
+
+@pytest.fixture(scope="module")
+def sample():
+    return data.source("sample", train_images=500).load()
+
+
+def test_pixels_go_in_raw_and_logits_come_out(sample):
+    for build in (models.naive_cnn, models.pooling_cnn, models.fast_cnn):
+        logits = build(10).predict(sample.test.images[:4], verbose=0)
+        assert logits.shape == (4, 10) and logits.dtype == np.float32
+        assert logits.min() < 0
+
+
+def test_multiply_adds_are_those_counted_by_hand():
+    # airbench's network at 32x32: positions x kernel, layer by layer
+    trained = 31 * 31 * 9 * 24 * 64 + 15 * 15 * 9 * 64 * 64
+    trained += 15 * 15 * 9 * 64 * 256 + 7 * 7 * 9 * 256 * 256
+    trained += 7 * 7 * 9 * 256 * 256 + 3 * 3 * 9 * 256 * 256 + 256 * 10
+    assert models.multiply_adds(models.fast_cnn(10)) == (trained, 31 * 31 * 12 * 24)
+
+
+def test_multiply_adds_of_depthwise_layers_and_models_inside_models():
+    inside = keras.Sequential([keras.Input((8, 8, 4)), keras.layers.DepthwiseConv2D(3, padding="same")])
+    outside = keras.Sequential(
+        [keras.Input((8, 8, 4)), inside, keras.layers.Flatten(), keras.layers.Dense(5)]
+    )
+    assert models.multiply_adds(outside) == (8 * 8 * 9 * 4 + 8 * 8 * 4 * 5, 0)
+    inside.trainable = False
+    assert models.multiply_adds(outside) == (8 * 8 * 4 * 5, 8 * 8 * 9 * 4)
+
+
+def test_the_first_layer_whitens(sample):
+    """Patches leave it decorrelated, of unit variance where there is any, each with its negative."""
+    model = models.fast_cnn(10)
+    models.whiten(model, sample.train.images)
+    whitening = keras.Model(model.inputs, model.get_layer("whitening").output)
+    values = whitening.predict(sample.train.images, verbose=0).reshape(-1, 24)
+    np.testing.assert_allclose(values[:, :12], -values[:, 12:], atol=1e-4)
+    covariance = values[:, :12].T @ values[:, :12] / len(values)
+    spread = np.diag(covariance)
+    assert np.all(spread < 1.01) and np.sum(spread > 0.9) >= 6
+    assert np.abs(covariance - np.diag(spread)).max() < 0.02
+
+
+def test_convolutions_start_as_identities():
+    kernel = keras.ops.convert_to_numpy(models.PartialIdentity()((3, 3, 4, 6)))
+    images = np.random.default_rng(0).random((2, 8, 8, 4)).astype("float32")
+    convolved = keras.ops.convert_to_numpy(keras.ops.conv(images, kernel, padding="same"))
+    np.testing.assert_allclose(convolved[..., :4], images, rtol=1e-6)
+    assert 0.03 < kernel[..., 4:].std() < 0.2
+
+
+def test_precision_holds_inside_only():
+    with models.precision("mixed_bfloat16"):
+        model = models.fast_cnn(10)
+    assert model.get_layer("whitening").compute_dtype == "bfloat16"
+    assert model.get_layer("logits").compute_dtype == "float32"
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_a_saved_model_loads_in_safe_mode_and_answers_the_same(sample, tmp_path):
+    model = models.fast_cnn(10)
+    models.whiten(model, sample.train.images)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
+    images = sample.test.images[:8]
+    np.testing.assert_array_equal(model.predict(images, verbose=0), loaded.predict(images, verbose=0))
+
+
+def test_orthogonalized_brings_singular_values_near_one():
+    matrix = np.random.default_rng(0).standard_normal((64, 20)).astype("float32")
+    for shape in (matrix, matrix.T):
+        direction = keras.ops.convert_to_numpy(optimizers.orthogonalized(keras.ops.convert_to_tensor(shape)))
+        singular = np.linalg.svd(direction, compute_uv=False)
+        assert singular.min() > 0.4 and singular.max() < 1.6
+        # The step keeps the directions of the singular vectors.
+        u, _, v = np.linalg.svd(shape, full_matrices=False)
+        core = u.T @ direction @ v.T
+        np.testing.assert_allclose(core, np.diag(np.diag(core)), atol=1e-3)
+
+
+def test_muon_keeps_kernels_at_their_norm_and_moves_biases_by_nesterov():
+    kernel = keras.Variable(np.random.default_rng(1).standard_normal((3, 3, 4, 8)).astype("float32"))
+    bias = keras.Variable(np.zeros(8, "float32"))
+    optimizer = optimizers.Muon(steps=10, bias_steps=5, bias_rate=2.0, decay=0.0)
+    optimizer.build([kernel, bias])
+    gradient = np.full(8, 0.5, "float32")
+    expected, momentum = np.zeros(8), np.zeros(8)
+    for step in range(3):
+        optimizer.apply([keras.ops.ones(kernel.shape), keras.ops.convert_to_tensor(gradient)])
+        momentum = 0.85 * momentum + gradient
+        expected -= 2.0 * (1 - step / 10) * (gradient + 0.85 * momentum)
+        # Before each step the norm is that of one a filter; a step of rate 0.24 can't move it far from there.
+        assert abs(np.linalg.norm(keras.ops.convert_to_numpy(kernel)) - 8**0.5) < 0.75
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(bias), expected, rtol=1e-5)
+
+
+def test_muon_is_rebuilt_from_its_config():
+    optimizer = optimizers.Muon(steps=10, bias_steps=5)
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+    assert again.get_config() == optimizer.get_config()

@@ -1,0 +1,189 @@
+"""Evidence: what decides a fingerprint, where records are read and written, what may be published."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from helpers import data, runs
+
+CIFAR10 = {
+    "name": "cifar10",
+    "train_sha256": "47af8b02",
+    "published": True,
+    "classes": ["a", "b"],
+    "train": 45_000,
+    "validation": 5_000,
+    "test": 10_000,
+    "split_seed": 0,
+}
+
+
+class Known:
+    """A data set that knows what it is; runs ask no more of one."""
+
+    def __init__(self, **changes):
+        self.identity = CIFAR10 | changes
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(runs, "RESULTS", tmp_path / "results")
+    return tmp_path
+
+
+def start(seed=0, source=None, **parameters):
+    return runs.start("trial", source=source or Known(), seed=seed, parameters={"epochs": 2} | parameters)
+
+
+RECORD = {"test": {"correct": 1, "total": 2}}
+
+
+def test_same_parameters_read_the_evidence_and_changed_ones_do_not(folders, capsys):
+    start().write(RECORD)
+    assert start().record["test"] == RECORD["test"]
+    assert "reads the evidence of a run of yours" in capsys.readouterr().out
+    assert start(epochs=3).record is None
+    assert start(seed=1).record is None
+    assert start(source=Known(train_sha256="other")).record is None
+
+
+def test_fingerprint_ignores_the_order_of_parameters_but_not_the_weights(folders):
+    one = runs.Run("trial", CIFAR10, 0, {"epochs": 1, "rate": 0.1}, None)
+    other = runs.Run("trial", CIFAR10, 5, {"rate": 0.1, "epochs": 1}, None)
+    assert one.fingerprint == other.fingerprint
+    weights = {"name": "file", "sha256": "1"}
+    assert one.fingerprint != runs.Run("trial", CIFAR10, 0, one.parameters, weights).fingerprint
+
+
+def test_published_evidence_is_read_first_and_never_overwritten(folders, monkeypatch):
+    run = start()
+    run.write({"test": {"correct": 1, "total": 2}}, test={"labels": np.arange(3)})
+    monkeypatch.setenv("PUBLISH_EVIDENCE", "1")
+    start()
+    monkeypatch.delenv("PUBLISH_EVIDENCE")
+    runs.start("trial", source=Known(), parameters={"epochs": 2}, retrain=True).write(
+        {"test": {"correct": 2}}
+    )
+    again = start()
+    assert again.record["test"]["correct"] == 1
+    assert again.arrays("test")["labels"].tolist() == [0, 1, 2]
+
+
+def test_publishing_takes_all_seeds_and_refuses_what_is_not_the_whole_cifar10(folders, monkeypatch):
+    for seed in (0, 1):
+        start(seed=seed).write(RECORD)
+    small = Known(train=500)
+    start(source=small).write(RECORD)
+    monkeypatch.setenv("PUBLISH_EVIDENCE", "1")
+    assert [record["seed"] for record in start().seeds()] == [0, 1]
+    assert sorted(path.name for path in (runs.RESULTS / "trial").iterdir()) == ["seed-0", "seed-1"]
+    with pytest.raises(ValueError, match="not of the whole, original CIFAR-10"):
+        start(source=small)
+    with pytest.raises(FileNotFoundError, match="no finished evidence to publish"):
+        start(seed=2)
+
+
+def test_the_published_run_at_other_parameters_is_not_mistaken_for_this_one(folders, monkeypatch):
+    start(epochs=3).write(RECORD)
+    monkeypatch.setenv("PUBLISH_EVIDENCE", "1")
+    start(epochs=3)
+    monkeypatch.delenv("PUBLISH_EVIDENCE")
+    assert start().record is None
+
+
+def test_retrain_sets_finished_evidence_aside_but_goes_on_with_an_unfinished_run(folders):
+    run = start()
+    runs.write_json(run.state, {"epoch": 1})
+    again = runs.start("trial", source=Known(), parameters={"epochs": 2}, retrain=True)
+    assert again.state.is_file()
+    again.write(RECORD)
+    last = runs.start("trial", source=Known(), parameters={"epochs": 2}, retrain=True)
+    assert last.record is None and not last.folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"epochs": -1}, "epochs must be a int|epochs must be an int"),
+        ({"epochs": 2.5}, "got 2.5"),
+        ({"batch_size": "128"}, "got '128'"),
+        ({"learning_rate": 0}, "learning_rate must be a float, more than 0; got 0"),
+        ({"dropout": 1.0}, "from 0 to below 1"),
+        ({"precision": "float8"}, "float32 or mixed_bfloat16"),
+        ({"epochs": True}, "got True"),
+    ],
+)
+def test_a_bad_parameter_gets_one_clear_line(folders, parameters, message):
+    with pytest.raises(ValueError, match=message) as error:
+        start(**parameters)
+    assert "\n" not in str(error.value)
+    assert not runs.RUNS.exists()
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, "0", True])
+def test_a_bad_seed_gets_one_clear_line(folders, seed):
+    with pytest.raises(ValueError, match="seed must be an int, at least 0"):
+        start(seed=seed)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_half_written(tmp_path):
+    path = tmp_path / "file.json"
+    runs.write_json(path, {"whole": True})
+
+    def fail(part):
+        part.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError):
+        runs.write_whole(path, fail)
+    assert json.loads(path.read_text()) == {"whole": True}
+    assert [file.name for file in tmp_path.iterdir()] == ["file.json"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file size limits are set the Linux way")
+def test_a_full_disk_leaves_no_half_written_record(tmp_path):
+    """The limit on file sizes fails a write in its middle, as a full disk does."""
+    script = """
+import resource, signal, numpy as np
+from helpers import runs
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+class Known: identity = {}
+run = runs.start("trial", source=Known(), parameters={})
+try:
+    run.write({}, test={"noise": np.random.default_rng(0).random(100_000)})
+except OSError as error:
+    print("refused:", error)
+print(sorted(path.name for path in run.folder.iterdir()))
+"""
+    environment = os.environ | {"RUNS_DIR": str(tmp_path), "PYTHONPATH": str(runs.ROOT)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert "refused" in done.stdout and done.stdout.endswith("[]\n"), done.stdout + done.stderr
+
+
+def test_reading_evidence_needs_no_deep_learning_library():
+    script = "import sys, helpers.runs, helpers.report; sys.exit('keras' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], cwd=runs.ROOT, check=True)
+
+
+def test_the_published_records_are_whole_and_of_the_original_pixels():
+    """What is committed under results/: full CIFAR-10, the digest of the authors' training pixels."""
+    for path in runs.RESULTS.rglob("record.json"):
+        record = runs.read_json(path)
+        digest = "47af8b02cfcfb6cdf3dbbd1969ad7f1b70f4413f6f80f437b020ee4e5bc8304a"
+        assert record["data"]["train_sha256"] == digest
+        assert {part: record["data"][part] for part in runs.PUBLISHED_SIZES} == runs.PUBLISHED_SIZES
+        assert (
+            path.parent.name == f"seed-{record['seed']}" and path.parent.parent.name == record["experiment"]
+        )
+        assert not record["measured"]["dirty"], f"{path}: published from a checkout with changes"
+
+
+def test_data_sources_give_what_a_fingerprint_needs():
+    identity = data.source("sample", train_images=500).identity
+    assert json.loads(json.dumps(identity)) == identity and not identity["published"]

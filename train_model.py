@@ -1,0 +1,250 @@
+"""Run the notebooks as a batch, through papermill.
+
+    python train_model.py                              a tour: the published results, and a small training
+    python train_model.py 02                           one notebook at its own parameters
+    python train_model.py 02 03 --seeds 0,1,2 --gpu on
+    python train_model.py 02 -p train_images 5000 -p retrain true --data photos/
+    python train_model.py all --smoke                  every notebook made small, on the built-in sample
+
+Each notebook leaves an executed copy and a log. The exit status is 0 if all went well, 1 if a notebook
+failed, 2 if the command was refused before anything ran, 130 after Ctrl-C; then the same command goes on
+after the last finished epoch.
+"""
+
+import argparse
+import re
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import nbformat
+import papermill
+import yaml
+from nbclient.exceptions import DeadKernelError
+
+from helpers import data, report, runs
+
+NOTEBOOKS = runs.ROOT / "notebooks"
+SWITCH = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
+CONVERTERS = {"bool": lambda text: SWITCH[text.lower()], "int": int, "float": float, "str": str}
+# What the helpers print: "baseline-fast, seed 0: reads ..." and "baseline-fast seed 0  epoch 3/10 ..."
+PROGRESS = re.compile(r"\S+ seed \d+")
+# Nothing of the kernel's own on the screen (a notebook's errors go to its log), no times in the copy.
+CLIENT = {"extra_arguments": ["--log-level=CRITICAL"], "record_timing": False, "coalesce_streams": True}
+# What `python train_model.py` trains: enough to see it learn, in minutes on two cores.
+TRAINED_IN_SMALL = "02"
+TRAINING_IN_SMALL = {"train_images": 5000}
+
+
+class Job(NamedTuple):
+    notebook: Path
+    copy: Path
+    parameters: dict
+
+
+def main(words=None):
+    arguments = parse(words)
+    try:
+        jobs = plan(arguments)
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
+        print(f"train_model.py: {error}", file=sys.stderr)
+        return 2
+    try:
+        return run(jobs, arguments.in_place) if arguments.notebooks else tour(jobs, arguments.out)
+    except KeyboardInterrupt:
+        print("\nStopped. The same command again goes on after the last finished epoch.", file=sys.stderr)
+        return 130
+
+
+def parse(words):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("notebooks", nargs="*", help="numbers (02), names, files, or all")
+    parser.add_argument(
+        "--gpu", choices=("auto", "on", "off"), help="where to train; on fails where there is none"
+    )
+    parser.add_argument("--seeds", default="", help="run each notebook once a seed: 0,1,2")
+    parser.add_argument("--data", help="cifar10, sample, or a folder of labelled images")
+    parser.add_argument(
+        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters"
+    )
+    parser.add_argument("--smoke", action="store_true", help="with the overrides of notebooks/smoke.yaml")
+    parser.add_argument("--in-place", action="store_true", help="renew the notebooks' own outputs")
+    out = runs.RUNS / "notebooks" / datetime.now().strftime("%Y%m%d-%H%M%S")
+    parser.add_argument(
+        "--out", type=Path, default=out, help="folder of executed copies and logs (%(default)s)"
+    )
+    return parser.parse_args(words)
+
+
+def plan(arguments):
+    """All that will run, checked: nothing starts unless every name, value and type is right."""
+    wishes = dict(arguments.parameters)
+    wishes |= {name: value for name in ("gpu", "data") if (value := getattr(arguments, name))}
+    if not arguments.notebooks and (wishes or arguments.seeds or arguments.smoke or arguments.in_place):
+        raise ValueError("which notebooks? give their numbers or names, or all")
+    if arguments.in_place and (wishes or arguments.seeds or arguments.smoke):
+        raise ValueError("--in-place renews notebooks at their own parameters: give no others")
+    jobs = []
+    for notebook in select(arguments.notebooks or ["all"]):
+        parameters = smoke_overrides(notebook) if arguments.smoke else {}
+        parameters |= converted(notebook, wishes)
+        if not arguments.seeds:
+            jobs.append(Job(notebook, arguments.out / notebook.name, parameters))
+        for seed in filter(None, arguments.seeds.split(",")):
+            copy = arguments.out / f"{notebook.stem}.seed-{seed}.ipynb"
+            jobs.append(Job(notebook, copy, parameters | converted(notebook, {"seed": seed})))
+    if clash := next((job.copy for job in jobs if job.copy.resolve() == job.notebook.resolve()), None):
+        raise ValueError(f"{clash} would be overwritten by its executed copy: choose another --out")
+    return jobs
+
+
+def select(names):
+    """The notebooks of these numbers, names or files, each once."""
+    known = {path.stem: path for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
+    chosen = []
+    for name in names:
+        stems = [stem for stem in known if name == "all" or stem.split("-")[0] == name.zfill(2)]
+        if name in known or Path(name).stem in known and not Path(name).is_file():
+            stems = [Path(name).stem]
+        if not stems and not Path(name).is_file():
+            raise ValueError(f"no notebook is called {name!r}: {runs.nearest(name, list(known))}")
+        chosen += [known[stem] for stem in stems] or [Path(name).resolve()]
+    return list(dict.fromkeys(chosen))
+
+
+def converted(notebook, wishes):
+    """The wished values in the types that the notebook's parameters cell declares."""
+    declared = declarations(notebook)
+    for name in wishes:
+        if name not in declared:
+            suggestion = runs.nearest(name, list(declared))
+            raise ValueError(f"{notebook.stem} has no parameter {name!r}: {suggestion}")
+    values = {name: convert(name, text, declared[name]) for name, text in wishes.items()}
+    if "data" in values:
+        data.source(values["data"])  # refuses what isn't there
+        if values["data"] not in data.NAMES:  # a path as the caller sees it, not the notebook
+            values["data"] = str(Path(values["data"]).resolve())
+    return values
+
+
+def declarations(notebook):
+    """Name and type of each parameter."""
+    found = papermill.inspect_notebook(notebook)
+    return {name: parameter["inferred_type_name"] for name, parameter in found.items()}
+
+
+def convert(name, text, kind):
+    try:
+        return CONVERTERS[kind](text)
+    except (ValueError, KeyError):
+        raise ValueError(f"{name} must be of type {kind}; got {text!r}") from None
+
+
+def smoke_overrides(notebook):
+    overrides = yaml.safe_load((NOTEBOOKS / "smoke.yaml").read_text())
+    return {name: value for name, value in overrides.items() if name in declarations(notebook)}
+
+
+def run(jobs, in_place=False):
+    """Execute one after the other; a failure doesn't stop the next. Returns the exit status."""
+    failures = 0
+    for job in jobs:
+        problem = execute(job)
+        failures += bool(problem)
+        if in_place and not problem:
+            renew(job)
+    return 1 if failures else 0
+
+
+def execute(job):
+    """Run one notebook; whatever happens, it leaves its copy and its log. Returns what went wrong, or ""."""
+    started = time.monotonic()
+    print(f"{job.copy.stem}: starts", flush=True)
+    problem = ""
+    with open(job.copy.with_suffix(".log"), "w") as log:
+        progress = Progress(log)
+        try:
+            papermill.execute_notebook(
+                job.notebook,
+                job.copy,
+                job.parameters,
+                cwd=runs.ROOT,
+                progress_bar=False,
+                stdout_file=progress,
+                stderr_file=log,
+                **CLIENT,
+            )
+        except papermill.PapermillExecutionError as error:
+            problem = f"{error.ename}: {error.evalue}".splitlines()[0]
+            log.write(str(error))
+        except DeadKernelError:
+            problem = "its kernel died; where memory is short, train on fewer images (-p train_images 5000)"
+            log.write(problem)
+    outcome = f"FAILED, {problem}" if problem else "done"
+    print(f"{job.copy.stem}: {outcome} ({time.monotonic() - started:.0f} s, {job.copy})", flush=True)
+    return problem
+
+
+class Progress:
+    """A notebook's standard output: all of it goes to the log, the lines of progress to the screen too."""
+
+    def __init__(self, log):
+        self.log = log
+        self.line = ""
+
+    def write(self, text):
+        self.log.write(text)
+        *lines, self.line = (self.line + text).split("\n")
+        for line in filter(PROGRESS.match, lines):
+            print(f"  {line}", flush=True)
+
+    def flush(self):
+        self.log.flush()
+
+
+def renew(job):
+    """Put the executed copy in its notebook's place, less what papermill adds and what machines differ in."""
+    notebook = nbformat.read(job.copy, as_version=4)
+    notebook.metadata.pop("papermill")
+    notebook.metadata.language_info.pop("version")
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill")
+        if not cell.metadata.tags:
+            del cell.metadata["tags"]
+    runs.write_whole(job.notebook, lambda part: nbformat.write(notebook, part))
+
+
+def tour(jobs, out):
+    """Execute the published notebooks, train one in small, and show both results side by side."""
+    status = run(jobs)
+    started = time.time()
+    notebook = select([TRAINED_IN_SMALL])[0]
+    parameters = TRAINING_IN_SMALL | {"data": obtainable_data(), "retrain": True}
+    small = Job(notebook, out / f"{notebook.stem}.in-small.ipynb", parameters)
+    status = run([small]) or status
+    new = [path for path in runs.RUNS.glob("*/*/seed-*/record.json") if path.stat().st_mtime >= started]
+    published, trained = report.read_records(), [runs.read_json(path) for path in new]
+    page = out / "report.html"
+    report.html_report(page, published, trained, [job.copy for job in (*jobs, small)])
+    print(f"\n{report.side_by_side(published, trained).to_string(index=False)}\n{report.caution(trained)}")
+    print(f"Open the report: {page}")
+    return status
+
+
+def obtainable_data():
+    """CIFAR-10 if it is here or can be downloaded, else the built-in sample."""
+    try:
+        data.source("cifar10").load()
+        return "cifar10"
+    except OSError as error:
+        print(f"CIFAR-10 can't be had, so that the built-in sample takes its place: {error}", flush=True)
+        return "sample"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
