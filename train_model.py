@@ -12,9 +12,12 @@ after the last finished epoch.
 """
 
 import argparse
+import json
+import os
 import re
 import sys
 import time
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -28,14 +31,24 @@ from helpers import data, report, runs
 
 NOTEBOOKS = runs.ROOT / "notebooks"
 SWITCH = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
-CONVERTERS = {"bool": lambda text: SWITCH[text.lower()], "int": int, "float": float, "str": str}
+CONVERTERS = {
+    "bool": lambda text: SWITCH[text.lower()],
+    "int": int,
+    "float": float,
+    "str": str,
+    "list": lambda text: json.loads(f"[{text.strip('[]')}]"),
+}
 # What the helpers print: "baseline-fast, seed 0: reads ..." and "baseline-fast seed 0  epoch 3/10 ..."
 PROGRESS = re.compile(r"\S+ seed \d+")
-# Nothing of the kernel's own on the screen (a notebook's errors go to its log), no times in the copy.
-CLIENT = {"extra_arguments": ["--log-level=CRITICAL"], "record_timing": False, "coalesce_streams": True}
+# Only what Python prints becomes part of a notebook, not TensorFlow's start-up lines; and no times.
+CLIENT = {
+    "extra_arguments": ["--IPKernelApp.capture_fd_output=False"],
+    "record_timing": False,
+    "coalesce_streams": True,
+}
 # What `python train_model.py` trains: enough to see it learn, in minutes on two cores.
 TRAINED_IN_SMALL = "02"
-TRAINING_IN_SMALL = {"train_images": 5000}
+TRAINING_IN_SMALL = {"train_images": 5000, "fast_batch_size": 500}
 
 
 class Job(NamedTuple):
@@ -165,29 +178,36 @@ def execute(job):
     """Run one notebook; whatever happens, it leaves its copy and its log. Returns what went wrong, or ""."""
     started = time.monotonic()
     print(f"{job.copy.stem}: starts", flush=True)
-    problem = ""
-    with open(job.copy.with_suffix(".log"), "w") as log:
-        progress = Progress(log)
-        try:
-            papermill.execute_notebook(
-                job.notebook,
-                job.copy,
-                job.parameters,
-                cwd=runs.ROOT,
-                progress_bar=False,
-                stdout_file=progress,
-                stderr_file=log,
-                **CLIENT,
-            )
-        except papermill.PapermillExecutionError as error:
-            problem = f"{error.ename}: {error.evalue}".splitlines()[0]
-            log.write(str(error))
-        except DeadKernelError:
-            problem = "its kernel died; where memory is short, train on fewer images (-p train_images 5000)"
-            log.write(problem)
+    with open(job.copy.with_suffix(".log"), "w") as log, native_stderr_in(log):
+        problem = attempt(job, log)
     outcome = f"FAILED, {problem}" if problem else "done"
     print(f"{job.copy.stem}: {outcome} ({time.monotonic() - started:.0f} s, {job.copy})", flush=True)
     return problem
+
+
+def attempt(job, log):
+    outputs = {"stdout_file": Progress(log), "stderr_file": log, "progress_bar": False}
+    try:
+        papermill.execute_notebook(*job, cwd=runs.ROOT, **outputs, **CLIENT)
+    except papermill.PapermillExecutionError as error:
+        log.write(str(error))
+        return f"{error.ename}: {error.evalue}".splitlines()[0]
+    except DeadKernelError:
+        log.write("The kernel died.\n")
+        return "its kernel died; where memory is short, train on fewer images (-p train_images 5000)"
+    return ""
+
+
+@contextmanager
+def native_stderr_in(log):
+    """What a kernel says without Python goes to the log, and not between the lines of progress."""
+    screen = os.dup(2)
+    os.dup2(log.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(screen, 2)
+        os.close(screen)
 
 
 class Progress:

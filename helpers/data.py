@@ -36,12 +36,16 @@ class Splits(NamedTuple):
 class Source:
     """A data set that knows what it is (`identity`) before anybody needs its pixels (`load`)."""
 
-    def __init__(self, name: str, classes: tuple, read: Callable, *, at_hand=True, train_images=None):
+    def __init__(self, name: str, classes: tuple[str, ...], read: Callable, train_images: int | None):
         self.name = name
         self.classes = classes
-        self.at_hand = at_hand
         self._read = read
         self._train_images = _checked_count(train_images, classes)
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether the pixels are on this machine: all but CIFAR-10's always are."""
+        return self.name != "cifar10" or cifar10.find() is not None
 
     @cached_property
     def identity(self) -> dict:
@@ -78,15 +82,15 @@ def source(name: str = "cifar10", *, train_images: int | None = None, image_size
     if name in NAMES and image_size != 32:
         raise ValueError(f"image_size={image_size} is for folders of pictures: {name} is 32x32")
     if name == "cifar10":
-        at_hand = cifar10.find() is not None
-        return Source(name, cifar10.CLASSES, _cifar10, at_hand=at_hand, train_images=train_images)
+        cifar10.find()  # a wrong CIFAR10_DIR is noticed here, before anything runs
+        return Source(name, cifar10.CLASSES, _cifar10, train_images)
     if name == "sample":
-        return Source(name, sample.CLASSES, _sample, train_images=train_images)
+        return Source(name, sample.CLASSES, _sample, train_images)
     root = Path(name).expanduser()
     if root.is_dir():
         folder = images.list_folder(root)
         read = partial(_folder, folder, image_size)
-        return Source(f"folder:{root.resolve().name}", folder.classes, read, train_images=train_images)
+        return Source(f"folder:{root.resolve().name}", folder.classes, read, train_images)
     if root.name != name:
         raise FileNotFoundError(f"data={name!r}: there is no such folder")
     nearest = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.4)

@@ -1,11 +1,11 @@
 """Which test images have a copy, exact or nearly so, among the training images.
 
-Two pictures are compared by the cosine of their descriptors: halved to 16x16, standardised one by one (so that
-brightness and contrast don't count), then the first principal components of the training images, whitened. That is
-nearly blind to what all photos share, smooth light above dark, and sharp for what makes one photo itself.
+Pictures are compared by the cosine of their descriptors: halved to 16x16, standardised one by one (so that
+brightness and contrast don't count), then the first principal components of the training images, whitened.
+That is blind to what all photos share, like light above dark, and sharp for what makes a photo itself.
 
-How similar is a copy? The test images upside down answer that: they have the same pixels and colours but no copies
-in the training set, so the similarity that only `FALSE_ALARMS` of them reach is the threshold.
+How similar is a copy? The test images upside down tell: they have the same pixels and colours but no copies
+among the training images, so the similarity that only `FALSE_ALARMS` of them reach is the threshold.
 """
 
 import numpy as np
@@ -40,7 +40,7 @@ def threshold(control: np.ndarray) -> float:
 
 
 def summary(found: dict[str, np.ndarray], training_labels: np.ndarray, test_labels: np.ndarray) -> dict:
-    """Counts of near duplicates; how often labels agree in a pair, and with the nearest image of all others."""
+    """Counts of near duplicates, and how often labels agree: in these pairs, and in those of all others."""
     limit = threshold(found["control"])
     copies = found["similarity"] > limit
     agree = training_labels[found["nearest"]] == test_labels

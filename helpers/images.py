@@ -60,7 +60,7 @@ def read_all(pictures: tuple[Picture, ...], size: int) -> tuple[np.ndarray, list
     """Pixels of all pictures that can be read, and which these are; the others are listed."""
     with ThreadPoolExecutor() as pool:
         pixels = list(pool.map(lambda picture: _read_or_reason(picture.path, size), pictures))
-    broken = [f"{p.path} ({found})" for p, found in zip(pictures, pixels) if isinstance(found, str)]
+    broken = [found for found in pixels if isinstance(found, str)]
     if len(broken) > UNREADABLE_SHARE * len(pictures):
         raise ValueError(f"{len(broken)} of {len(pictures)} pictures cannot be read, first {broken[0]}")
     if broken:
@@ -73,7 +73,8 @@ def _read_or_reason(path: Path, size: int) -> np.ndarray | str:
     try:
         return read(path, size)
     except Exception as error:  # Pillow's decoders raise whatever a broken file makes them raise
-        return f"{type(error).__name__}: {error}"
+        reason = str(error).replace(f" {str(path)!r}", "")
+        return f"{Path(path.parent.name, path.name)}: {reason}"
 
 
 def _folders(path: Path) -> list[Path]:

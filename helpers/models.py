@@ -41,14 +41,13 @@ def naive_cnn(classes, image_size=32):
 
 
 def pooling_cnn(classes, image_size=32, *, dropout=0.0, batch_norm=False):
-    """Three convolutions, each followed by pooling; dropout and batch normalisation as asked."""
+    """Three convolutions, each followed by pooling; batch normalisation and, at the end, dropout as asked."""
     inputs = keras.Input((image_size, image_size, 3), name="pixels")
     x = normalized(inputs)
     for width in (32, 64, 128):
         x = layers.Conv2D(width, 3, padding="same", use_bias=not batch_norm)(x)
         x = layers.BatchNormalization()(x) if batch_norm else x
         x = layers.MaxPooling2D()(layers.Activation("relu")(x))
-        x = layers.Dropout(dropout / 2)(x) if dropout else x
     x = layers.Dense(128, activation="relu")(layers.Flatten()(x))
     x = layers.Dropout(dropout)(x) if dropout else x
     return keras.Model(inputs, logits(x, classes), name="pooling")

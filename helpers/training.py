@@ -74,6 +74,7 @@ def seed_everything(seed):
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
+        tf.get_logger().setLevel("ERROR")  # several models in one process look to it like needless retracing
 
 
 def train(run, source, build, optimizer, *, augmentation=(), prepare=None):
