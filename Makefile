@@ -33,7 +33,7 @@ smoke: $(READY) ## every notebook made small, on the built-in sample (5 minutes)
 	$(PYTHON) train_model.py all --smoke
 
 notebooks: $(READY) ## renew the notebooks' outputs from the evidence
-	$(PYTHON) train_model.py all --in-place
+	$(PYTHON) train_model.py $(NOTEBOOKS) --in-place
 
 reproduce: $(READY) ## train whatever has no published evidence, cheapest first; goes on where it was stopped
 	$(PYTHON) train_model.py all

@@ -59,7 +59,7 @@ def evidence(source: Source) -> tuple[dict, dict[str, np.ndarray]]:
         "mirrored": copies["mirrored"],
     }
     seconds = round(time.monotonic() - start, 1)
-    measured = {"seconds": seconds, "device": f"CPU ({runs.cpu_name()})"} | runs.environment()
+    measured = {"seconds": seconds, "device": runs.cpu_name()} | runs.environment()
     return {"statistics": statistics, "measured": measured}, arrays
 
 
