@@ -120,7 +120,7 @@ def fit(run, model, splits, optimizer, augmentation):
         initial_epoch=first,
         epochs=first if checkpoint.state["stopped"] else settings["epochs"],
         callbacks=[EpochClock(batches, run.seed), *filter(None, [stop]), checkpoint],
-        shuffle=False,  # Batches shuffles; Keras would shuffle the batches once more, differently after a resume
+        shuffle=False,  # Batches does it; what Keras does on top would differ after a resume
         verbose=0,
     )
     if stop:
