@@ -20,7 +20,7 @@ run: $(READY) ## read the published results, then train in small and compare (10
 
 test: lint $(READY_DEV) ## everything that is checked, offline, in under 12 minutes
 	$(PYTHON) -m pytest
-	$(PYTHON) -m pytest --nbval $(NOTEBOOKS)
+	RUNS_DIR=$$(mktemp -d) $(PYTHON) -m pytest --nbval $(NOTEBOOKS)
 
 test-oldest: $(OLDEST)/ready ## the quick tests on the oldest versions that requirements.txt admits
 	$(OLDEST)/bin/python -m pytest -m "not slow"
@@ -33,14 +33,14 @@ smoke: $(READY) ## every notebook made small, on the built-in sample (5 minutes)
 	$(PYTHON) train_model.py all --smoke
 
 notebooks: $(READY) ## renew the notebooks' outputs from the evidence
-	$(PYTHON) train_model.py $(NOTEBOOKS) --in-place
+	RUNS_DIR=$$(mktemp -d) $(PYTHON) train_model.py $(NOTEBOOKS) --in-place
 
 reproduce: $(READY) ## train whatever has no published evidence, cheapest first; goes on where it was stopped
 	$(PYTHON) train_model.py all
 	$(PYTHON) train_model.py all --seeds 1,2
 
 publish: $(READY) ## copy finished evidence of full CIFAR-10 runs from runs/ to results/
-	PUBLISH_EVIDENCE=1 $(PYTHON) train_model.py all
+	EVIDENCE=publish $(PYTHON) train_model.py all
 
 results: $(READY) ## rewrite README's table and picture from results/
 	$(PYTHON) -m helpers.report

@@ -25,9 +25,10 @@ from typing import NamedTuple
 import nbformat
 import papermill
 import yaml
+from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import DeadKernelError
 
-from helpers import data, report, runs
+from helpers import cifar10, data, report, runs
 
 NOTEBOOKS = runs.ROOT / "notebooks"
 SWITCH = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
@@ -108,7 +109,7 @@ def plan(arguments):
         parameters |= converted(notebook, wishes)
         if not arguments.seeds:
             jobs.append(Job(notebook, arguments.out / notebook.name, parameters))
-        for seed in filter(None, arguments.seeds.split(",")):
+        for seed in arguments.seeds.split(",") if arguments.seeds else ():
             copy = arguments.out / f"{notebook.stem}.seed-{seed}.ipynb"
             jobs.append(Job(notebook, copy, parameters | converted(notebook, {"seed": seed})))
     if clash := next((job.copy for job in jobs if job.copy.resolve() == job.notebook.resolve()), None):
@@ -122,7 +123,7 @@ def select(names):
     chosen = []
     for name in names:
         stems = [stem for stem in known if name == "all" or stem.split("-")[0] == name.zfill(2)]
-        if name in known or Path(name).stem in known and not Path(name).is_file():
+        if name.removeprefix("notebooks/").removesuffix(".ipynb") in known and not Path(name).is_file():
             stems = [Path(name).stem]
         if not stems and not Path(name).is_file():
             raise ValueError(f"no notebook is called {name!r}: {runs.nearest(name, list(known))}")
@@ -141,7 +142,7 @@ def converted(notebook, wishes):
     if "data" in values:
         data.source(values["data"])  # refuses what isn't there
         if values["data"] not in data.NAMES:  # a path as the caller sees it, not the notebook
-            values["data"] = str(Path(values["data"]).resolve())
+            values["data"] = str(Path(values["data"]).expanduser().resolve())
     return values
 
 
@@ -195,6 +196,9 @@ def attempt(job, log):
     except DeadKernelError:
         log.write("The kernel died.\n")
         return "its kernel died; where memory is short, train on fewer images (-p train_images 5000)"
+    except (NoSuchKernel, OSError) as error:
+        log.write(str(error))
+        return str(error)
     return ""
 
 
@@ -241,7 +245,9 @@ def renew(job):
 
 def tour(jobs, out):
     """Execute the published notebooks, train one in small, and show both results side by side."""
+    os.environ["EVIDENCE"] = "read"  # what has no evidence would train for hours here
     status = run(jobs)
+    del os.environ["EVIDENCE"]
     started = time.time()
     notebook = select([TRAINED_IN_SMALL])[0]
     parameters = TRAINING_IN_SMALL | {"data": obtainable_data(), "retrain": True}
@@ -259,9 +265,9 @@ def tour(jobs, out):
 def obtainable_data():
     """CIFAR-10 if it is here or can be downloaded, else the built-in sample."""
     try:
-        data.source("cifar10").load()
+        cifar10.obtain()
         return "cifar10"
-    except OSError as error:
+    except (OSError, ValueError) as error:
         print(f"CIFAR-10 can't be had, so that the built-in sample takes its place: {error}", flush=True)
         return "sample"
 

@@ -8,6 +8,7 @@ Looked for in this order:
 Archives are read in place: nothing is extracted, and no file but the last is ever written.
 """
 
+import gzip
 import io
 import os
 import pickle
@@ -130,9 +131,11 @@ def _files(path: Path):
                 name = Path(member.name).name
                 if member.isfile() and name.removesuffix(".bin") in BATCHES:
                     yield name, archive.extractfile(member).read()
+            while archive.fileobj.read(1 << 20):  # to the end, where gzip keeps its check sum
+                pass
     except tarfile.FilterError as error:
         raise ValueError(f"{path} is not one of the authors' archives and was not read: {error}") from None
-    except (tarfile.TarError, EOFError, zlib.error):
+    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error):
         raise ValueError(f"{path} is damaged or cut off: replace it") from None
 
 

@@ -6,7 +6,6 @@ Every source is split into training, validation and test, stratified, by a seed 
 experiment's seed moves an image from one to another. A small training set's images are among a larger one's.
 """
 
-import difflib
 import hashlib
 from collections.abc import Callable
 from functools import cached_property, lru_cache, partial
@@ -15,10 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from helpers import cifar10, images, sample
+from helpers import cifar10, images, runs, sample
 
 SPLIT_SEED = 0
-CIFAR10_SIZES = (45_000, 5_000, 10_000)
+CIFAR10_SIZES = tuple(runs.PUBLISHED_SIZES.values())
 NAMES = ("cifar10", "sample")
 
 
@@ -79,6 +78,7 @@ def source(name: str = "cifar10", *, train_images: int | None = None, image_size
     At most `train_images` are used for training, the other two parts shrink in proportion. Nothing is
     downloaded before `load`.
     """
+    runs.check_parameters({"image_size": image_size})
     if name in NAMES and image_size != 32:
         raise ValueError(f"image_size={image_size} is for folders of pictures: {name} is 32x32")
     if name == "cifar10":
@@ -93,9 +93,7 @@ def source(name: str = "cifar10", *, train_images: int | None = None, image_size
         return Source(f"folder:{root.resolve().name}", folder.classes, read, train_images)
     if root.name != name:
         raise FileNotFoundError(f"data={name!r}: there is no such folder")
-    nearest = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.4)
-    hint = f", did you mean {nearest[0]!r}?" if nearest else ":"
-    raise ValueError(f"unknown data set {name!r}{hint} There are 'cifar10', 'sample' and folders of pictures")
+    raise ValueError(f"unknown data set {name!r}: {runs.nearest(name, (*NAMES, 'folder/of/pictures'))}")
 
 
 def load_cifar10_raw() -> tuple[Split, Split]:
@@ -143,7 +141,8 @@ def _folder(folder: images.Folder, size: int) -> tuple[Splits, str]:
     if not left.all():
         few = folder.classes[int(left.argmin())]
         raise ValueError(f"class {few!r} has too few pictures to be split in three: ten are a start")
-    return Splits(**found), pixel_digest(found["train"].images)
+    everything = (array for split in found.values() for array in split)
+    return Splits(**found), hashlib.sha256("".join(map(pixel_digest, everything)).encode()).hexdigest()
 
 
 def pixel_digest(images: np.ndarray) -> str:

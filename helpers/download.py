@@ -73,6 +73,7 @@ def _append(url: str, part: Path, seconds: float) -> None:
     with response, part.open("ab") as file:
         if response.status != 206:  # the server starts over
             file.truncate(0)
+            file.seek(0)
         done = file.tell()
         total = done + int(response.headers.get("Content-Length", 0))
         while chunk := _read(response):

@@ -39,7 +39,7 @@ def read(path: Path, size: int) -> np.ndarray:
 
 def list_folder(root: Path) -> Folder:
     """What is in `<root>/<class>/` or in `<root>/{train,val,test}/<class>/`. Nothing is opened."""
-    divided = (root / "train").is_dir()
+    divided = (root / "train").is_dir() and bool(_folders(root / "train"))
     parts = [(PARTS[d.name], d) for d in _folders(root) if d.name in PARTS] if divided else [("train", root)]
     classes = tuple(d.name for d in _folders(root / "train" if divided else root))
     pictures = [

@@ -3,7 +3,10 @@
 import keras
 from keras import ops
 
-# Coefficients of the quintic Newton-Schulz step and the three steps: airbench94_muon (Jordan, 2024).
+# All numbers here are airbench94_muon's (Jordan, 2024). Its loss is a sum over the batch, Keras's a mean: the
+# rates that multiply a plain gradient are for one image and grow with the batch.
+KERNEL_RATE, KERNEL_MOMENTUM = 0.24, 0.6
+BIAS_RATE, HEAD_RATE, PLAIN_MOMENTUM, DECAY = 0.053, 0.67, 0.85, 2e-6
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 3
 
@@ -17,18 +20,10 @@ class Muon(keras.optimizers.Optimizer):
     Keras's own Muon lacks the fixed norm and pairs with AdamW instead.
     """
 
-    def __init__(
-        self, steps, bias_steps, kernel_rate=0.24, bias_rate=106.0, head_rate=1340.0, decay=0.004, **options
-    ):
+    def __init__(self, steps, bias_steps, batch_size, **options):
         options["learning_rate"] = keras.optimizers.schedules.PolynomialDecay(1.0, steps, 0.0)
         super().__init__(**options)
-        self.steps, self.bias_steps = steps, bias_steps
-        self.kernel_rate, self.bias_rate, self.head_rate, self.decay = (
-            kernel_rate,
-            bias_rate,
-            head_rate,
-            decay,
-        )
+        self.steps, self.bias_steps, self.batch_size = steps, bias_steps, batch_size
 
     def build(self, variables):
         if self.built:
@@ -48,20 +43,21 @@ class Muon(keras.optimizers.Optimizer):
         self.update_other(gradient, variable, buffer, learning_rate)
 
     def update_kernel(self, gradient, kernel, buffer, learning_rate):
-        gradient = nesterov(self, gradient, buffer, momentum=0.6)
+        gradient = nesterov(self, gradient, buffer, KERNEL_MOMENTUM)
         matrix = ops.reshape(gradient, (-1, kernel.shape[-1]))
         direction = ops.reshape(orthogonalized(matrix), kernel.shape)
         # The fixed norm: one for each filter on average.
         scaled = kernel * (kernel.shape[-1] ** 0.5 / ops.norm(ops.reshape(kernel, (-1,))))
-        self.assign(kernel, scaled - self.kernel_rate * learning_rate * direction)
+        self.assign(kernel, scaled - KERNEL_RATE * learning_rate * direction)
 
     def update_other(self, gradient, variable, buffer, learning_rate):
-        rate = self.head_rate if len(variable.shape) == 2 else self.bias_rate
-        gradient = nesterov(self, gradient + self.decay / rate * variable, buffer, momentum=0.85)
+        rate = self.batch_size * (HEAD_RATE if len(variable.shape) == 2 else BIAS_RATE)
+        decay = self.batch_size * DECAY / rate
+        gradient = nesterov(self, gradient + decay * variable, buffer, PLAIN_MOMENTUM)
         self.assign_sub(variable, rate * learning_rate * gradient)
 
     def get_config(self):
-        names = ("steps", "bias_steps", "kernel_rate", "bias_rate", "head_rate", "decay")
+        names = ("steps", "bias_steps", "batch_size")
         config = super().get_config() | {name: getattr(self, name) for name in names}
         del config["learning_rate"]
         return config

@@ -103,7 +103,7 @@ def data_label(data):
     if data["name"] == "sample":
         return f"built-in sample, {data['train']:,} images"
     if data["name"] != "cifar10":
-        return f"{Path(data['name']).name}, {data['train']:,} images"
+        return f"{data['name'].removeprefix('folder:')}, {data['train']:,} images"
     changed = "" if data["published"] else ", changed pixels"
     whole = runs.PUBLISHED_SIZES["train"]
     part = "" if data["train"] == whole else f", {data['train']:,} of {whole:,} training images"

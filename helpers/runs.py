@@ -28,27 +28,27 @@ def start(experiment, *, source, seed=0, parameters=None, weights=None, retrain=
     """Say what this run will do (read evidence, resume, or train) and return it as a Run.
 
     `parameters` is everything that decides the result beside the data, the seed and the source weights
-    (`weights`: None or {"name", "sha256"}); it is checked here, before anything is computed.
+    (`weights`: None or {"name", "sha256"}). The environment variable EVIDENCE may be "read": nothing is
+    computed, missing evidence is an error; or "publish": the same, and runs/ is copied to results/.
     """
     parameters = dict(parameters or {})
-    check_parameters(parameters)
-    check_seed(seed)
-    run = Run(experiment, source.identity, int(seed), parameters, weights)
-    if retrain and run.own.is_file():
-        shutil.rmtree(run.folder)
+    check_parameters(parameters | {"seed": seed})
+    run = Run(experiment, source.identity, seed, parameters, weights, retrain)
     run.record = None if retrain else run.find(run.seed)
-    if run.record is None and os.environ.get("PUBLISH_EVIDENCE"):
-        raise FileNotFoundError(f"{run} has no finished evidence to publish: train it first (make reproduce)")
-    print(f"{run}: {run.outlook(retrain)}", flush=True)
+    if run.record is None:
+        if os.environ.get("EVIDENCE") in ("read", "publish"):
+            raise FileNotFoundError(f"{run} has no finished evidence: train it first (make reproduce)")
+        run.make_room()
+    print(f"{run}: {run.outlook()}", flush=True)
     return run
 
 
 class Run:
     """One experiment at one seed: where its files lie, and its record once there is one."""
 
-    def __init__(self, experiment, data, seed, parameters, weights):
+    def __init__(self, experiment, data, seed, parameters, weights, retrain=False):
         self.experiment, self.data, self.seed = experiment, data, seed
-        self.parameters, self.weights = parameters, weights
+        self.parameters, self.weights, self.retrain = parameters, weights, retrain
         self.fingerprint = fingerprint(experiment, data, parameters, weights)
         self.record = None
 
@@ -69,6 +69,24 @@ class Run:
         """The state after the last finished epoch, while the run is under way."""
         return self.folder / "state.json"
 
+    @property
+    def previous(self):
+        """Where finished evidence waits while the run is repeated."""
+        return self.folder.with_name(f"previous-{self.folder.name}")
+
+    def make_room(self):
+        """Set finished evidence aside and make the run's folder: what can't be written is noticed at once."""
+        try:
+            if self.own.is_file():
+                shutil.rmtree(self.previous, ignore_errors=True)
+                self.folder.rename(self.previous)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / "part.try").touch()
+            (self.folder / "part.try").unlink()
+        except OSError as error:
+            advice = "set RUNS_DIR to a folder that can"
+            raise type(error)(f"{self.folder} cannot be written ({error.strerror}): {advice}") from None
+
     def _folder_of(self, seed):
         return RUNS / self.experiment / self.fingerprint / f"seed-{seed}"
 
@@ -77,7 +95,9 @@ class Run:
 
     def _evidence_of(self, seed):
         """The folder that holds evidence of exactly these parameters, or None."""
-        for folder in (self._published_of(seed), self._folder_of(seed)):
+        folders = [self._published_of(seed), self._folder_of(seed)]
+        # Who trains again wants to see what came of it.
+        for folder in reversed(folders) if self.retrain and seed == self.seed else folders:
             path = folder / "record.json"
             if path.is_file() and read_json(path)["fingerprint"] == self.fingerprint:
                 return folder
@@ -88,7 +108,7 @@ class Run:
         folder = self._evidence_of(seed)
         if folder is None:
             return None
-        if os.environ.get("PUBLISH_EVIDENCE") and folder == self._folder_of(seed):
+        if os.environ.get("EVIDENCE") == "publish" and folder == self._folder_of(seed):
             folder = publish(folder)
         return read_json(folder / "record.json")
 
@@ -104,13 +124,13 @@ class Run:
         with np.load(folder / f"{name}.npz") as arrays:
             return {key: arrays[key] for key in arrays.files}
 
-    def outlook(self, retrain):
+    def outlook(self):
         if self.record is not None:
             published = self._evidence_of(self.seed) == self._published_of(self.seed)
             return "reads the published evidence" if published else "reads the evidence of a run of yours"
         if self.state.is_file():
             return f"resumes after epoch {read_json(self.state)['epoch']}"
-        return "trains again, as asked" if retrain else "has no evidence yet, computes it"
+        return "trains again, as asked" if self.retrain else "has no evidence yet, computes it"
 
     def write(self, record, **arrays):
         """Write the evidence: the arrays first, the record last, each whole or not at all."""
@@ -126,6 +146,7 @@ class Run:
             "source_weights": self.weights,
         }
         write_json(self.own, head | record)
+        shutil.rmtree(self.previous, ignore_errors=True)
         self.record = read_json(self.own)
         return self.record
 
@@ -143,12 +164,17 @@ def fingerprint(experiment, data, parameters, weights):
 
 
 def publish(folder):
-    """Copy finished evidence from runs/ to results/: of full CIFAR-10 runs only."""
+    """Copy finished evidence from runs/ to results/: of full CIFAR-10 runs of committed code only."""
     record = read_json(folder / "record.json")
     sizes = {split: record["data"][split] for split in PUBLISHED_SIZES}
     if not record["data"]["published"] or sizes != PUBLISHED_SIZES:
         raise ValueError(f"{folder} is not of the whole, original CIFAR-10: not published")
+    if record["measured"]["dirty"]:
+        raise ValueError(f"{folder} was computed by code that is not committed: not published")
     target = RESULTS / record["experiment"] / f"seed-{record['seed']}"
+    for other in target.parent.glob("seed-*"):
+        if read_json(other / "record.json")["fingerprint"] != record["fingerprint"]:
+            shutil.rmtree(other)  # of other parameters
     for path in sorted(folder.glob("*.npz")) + [folder / "record.json"]:
         write_whole(target / path.name, lambda part, path=path: shutil.copyfile(path, part))
     return target
@@ -158,33 +184,36 @@ def at_least(lowest):
     return (lambda value: value >= lowest), f"at least {lowest}"
 
 
+def one_of(*words):
+    return (lambda value: value in words), f"one of {', '.join(words)}"
+
+
 # By the end of a parameter's name: its type and its bound.
 RULES = {
     "epochs": (int, *at_least(1)),
-    "batch_size": (int, *at_least(1)),
+    "size": (int, *at_least(1)),
     "images": (int, *at_least(1)),
     "patience": (int, *at_least(1)),
+    "seed": (int, *at_least(0)),
+    "shift": (int, *at_least(0)),
     "rate": (float, lambda value: value > 0, "more than 0"),
+    "factor": (float, lambda value: value > 0, "more than 0"),
     "dropout": (float, lambda value: 0 <= value < 1, "from 0 to below 1"),
     "smoothing": (float, lambda value: 0 <= value < 1, "from 0 to below 1"),
-    "precision": (str, lambda value: value in PRECISIONS, "float32 or mixed_bfloat16"),
+    "precision": (str, *one_of("float32", "mixed_bfloat16")),
+    "flips": (str, *one_of("none", "random", "alternating")),
+    "views": (str, *one_of("single", "flip", "six")),
 }
-PRECISIONS = ("float32", "mixed_bfloat16")
 
 
 def check_parameters(parameters):
-    """One clear line for a parameter of the wrong type or out of its bounds."""
+    """One clear line for a parameter of the wrong type or out of its bounds. Notebooks begin with it."""
     for name, value in parameters.items():
         for ending, (kind, is_valid, bound) in RULES.items():
             if name.endswith(ending):
                 allowed = (int, float) if kind is float else kind
                 if isinstance(value, bool) or not isinstance(value, allowed) or not is_valid(value):
-                    raise ValueError(f"{name} must be a {kind.__name__}, {bound}; got {value!r}")
-
-
-def check_seed(seed):
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed must be an int, at least 0; got {seed!r}")
+                    raise ValueError(f"{name} must be of type {kind.__name__}, {bound}; got {value!r}")
 
 
 def nearest(name, known):

@@ -1,12 +1,12 @@
 """Training a run: device, data order, augmentation, resuming, evidence."""
 
-import resource
 import sys
 import time
 from datetime import UTC, datetime
 
 import keras
 import numpy as np
+import psutil
 from keras import layers, ops
 
 from helpers import evaluation, models, runs
@@ -188,6 +188,7 @@ class Checkpoint(keras.callbacks.Callback):
         super().__init__()
         self.run, self.early_stopping = run, early_stopping
         self.state = {"epoch": 0, "history": [], "epoch_seconds": [], "stopped": False}
+        self.state["environment"] = runs.environment()  # of the code that starts the run
 
     def restore(self, model):
         """Load the last finished epoch's state, if there is one; return how many epochs are done."""
@@ -270,23 +271,32 @@ def gather(run, model, splits, state):
 def predictions(model, split, views):
     """What is kept of a model's answers. Scores are computed from it: readers find the very same counts."""
     found = log_probabilities(model, split.images, views)
-    return {"log_probabilities": found.astype("float16"), "labels": split.labels.astype("uint8")}
+    return {"log_probabilities": found.astype("float16"), "labels": split.labels.astype("uint16")}
 
 
 def measured(state, splits):
     """What differs from machine to machine and from run to run."""
     seconds = sum(state["epoch_seconds"])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "train_seconds": round(seconds, 1),
         "epoch_seconds": state["epoch_seconds"],
         "images_per_second": round(state["epoch"] * len(splits.train.images) / seconds, 1),
-        # ru_maxrss counts KiB on Linux and bytes on macOS.
-        "peak_memory_mb": round(peak / (2**20 if sys.platform == "darwin" else 2**10)),
+        "peak_memory_mb": peak_memory_mb(),
         "device": device(),
         "backend": keras.backend.backend(),
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-    } | runs.environment()
+        **state["environment"],
+    }
+
+
+def peak_memory_mb():
+    """The most memory that this process has held so far, earlier runs in it included."""
+    if sys.platform == "win32":
+        return round(psutil.Process().memory_info().peak_wset / 2**20)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))  # bytes on macOS, KiB elsewhere
 
 
 def train_pflop(model, images):
@@ -320,12 +330,11 @@ def view(images, mirrored, shift):
     return padded[:, start : start + size[0], start : start + size[1]]
 
 
-@keras.saving.register_keras_serializable("helpers")
 class RandomShift(layers.Layer):
     """Move each image by up to `reach` whole pixels, the border reflected; in training only."""
 
-    def __init__(self, reach, **options):
-        super().__init__(dtype="float32", **options)
+    def __init__(self, reach):
+        super().__init__(dtype="float32")
         self.reach = reach
         self.seed_generator = keras.random.SeedGenerator(0)
 
@@ -339,6 +348,3 @@ class RandomShift(layers.Layer):
         rows, columns = moved[0] + ops.arange(height), moved[1] + ops.arange(width)
         padded = ops.take_along_axis(padded, rows[:, :, None, None], axis=1)
         return ops.take_along_axis(padded, columns[:, None, :, None], axis=2)
-
-    def get_config(self):
-        return super().get_config() | {"reach": self.reach}

@@ -1,11 +1,13 @@
 """Data against real files: archives and pictures made on the spot, and an HTTP server that misbehaves."""
 
+import gzip
 import hashlib
 import http.server
 import io
 import os
 import pickle
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -218,6 +220,15 @@ def test_a_pickle_that_calls_something_is_refused(machine, tmp_path, monkeypatch
 def test_a_truncated_archive_is_named(machine, tmp_path, monkeypatch, bytes_kept):
     archive = write_archive(tmp_path / "cifar.tar.gz")
     archive.write_bytes(archive.read_bytes()[:bytes_kept])
+    assert f"{archive} is damaged or cut off" in refused(monkeypatch, archive)
+
+
+def test_a_flipped_bit_in_an_archive_is_noticed(machine, tmp_path, monkeypatch):
+    """Pixels stored uncompressed decode all the same: only gzip's check sum, at the very end, tells."""
+    archive = write_archive(tmp_path / "cifar.tar.gz")
+    content = bytearray(gzip.compress(gzip.decompress(archive.read_bytes()), compresslevel=0))
+    content[len(content) // 2] ^= 1
+    archive.write_bytes(content)
     assert f"{archive} is damaged or cut off" in refused(monkeypatch, archive)
 
 
@@ -537,11 +548,31 @@ def test_a_divided_folder_keeps_its_division(tmp_path):
     assert blue == [[*range(5)], [*range(100, 105)], [*range(200, 205)]]
 
 
-def test_the_identity_of_a_folder_is_that_of_its_training_pixels(pictures):
-    before = data.source(str(pictures)).identity
-    assert data.source(str(pictures)).identity == before
+def test_the_identity_of_a_folder_covers_pixels_and_labels_of_all_parts(pictures):
+    def digest():
+        return data.source(str(pictures)).identity["train_sha256"]
+
+    seen = [digest()]
+    assert digest() == seen[0]
     write_pictures(pictures / "cats", 30, (201, 20))
-    assert data.source(str(pictures)).identity["train_sha256"] != before["train_sha256"]
+    seen.append(digest())
+    for part in ("train", "test"):
+        write_pictures(pictures / part / "cats", 5, (200, 20))
+        write_pictures(pictures / part / "dogs", 5, (20, 200))
+    for cats in (pictures / "cats", pictures / "dogs"):
+        shutil.rmtree(cats)
+    seen.append(digest())
+    (pictures / "train" / "cats" / "000.png").rename(pictures / "train" / "dogs" / "100.png")
+    seen.append(digest())
+    write_pictures(pictures / "test" / "dogs", 1, (21, 201))
+    seen.append(digest())
+    assert len(set(seen)) == len(seen)
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    for name, colour in (("plane", (20, 200)), ("train", (200, 20))):
+        write_pictures(tmp_path / name, 30, colour)
+    assert data.source(str(tmp_path)).classes == ("plane", "train")
 
 
 def test_a_few_unreadable_pictures_are_listed_and_left_out(pictures, capsys):

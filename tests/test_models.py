@@ -90,20 +90,22 @@ def test_orthogonalized_brings_singular_values_near_one():
 def test_muon_keeps_kernels_at_their_norm_and_moves_biases_by_nesterov():
     kernel = keras.Variable(np.random.default_rng(1).standard_normal((3, 3, 4, 8)).astype("float32"))
     bias = keras.Variable(np.zeros(8, "float32"))
-    optimizer = optimizers.Muon(steps=10, bias_steps=5, bias_rate=2.0, decay=0.0)
+    optimizer = optimizers.Muon(steps=10, bias_steps=5, batch_size=40)
+    rate, decay = 40 * 0.053, 2e-6 / 0.053
     optimizer.build([kernel, bias])
     gradient = np.full(8, 0.5, "float32")
     expected, momentum = np.zeros(8), np.zeros(8)
     for step in range(3):
         optimizer.apply([keras.ops.ones(kernel.shape), keras.ops.convert_to_tensor(gradient)])
-        momentum = 0.85 * momentum + gradient
-        expected -= 2.0 * (1 - step / 10) * (gradient + 0.85 * momentum)
+        decayed = gradient + decay * expected
+        momentum = 0.85 * momentum + decayed
+        expected -= rate * (1 - step / 10) * (decayed + 0.85 * momentum)
         # Before each step the norm is that of one a filter; a step of rate 0.24 can't move it far from there.
         assert abs(np.linalg.norm(keras.ops.convert_to_numpy(kernel)) - 8**0.5) < 0.75
     np.testing.assert_allclose(keras.ops.convert_to_numpy(bias), expected, rtol=1e-5)
 
 
 def test_muon_is_rebuilt_from_its_config():
-    optimizer = optimizers.Muon(steps=10, bias_steps=5)
+    optimizer = optimizers.Muon(steps=10, bias_steps=5, batch_size=20)
     again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
     assert again.get_config() == optimizer.get_config()

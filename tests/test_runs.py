@@ -40,7 +40,8 @@ def start(seed=0, source=None, **parameters):
     return runs.start("trial", source=source or Known(), seed=seed, parameters={"epochs": 2} | parameters)
 
 
-RECORD = {"test": {"correct": 1, "total": 2}}
+CLEAN = {"measured": {"dirty": False}}
+RECORD = {"test": {"correct": 1, "total": 2}} | CLEAN
 
 
 def test_same_parameters_read_the_evidence_and_changed_ones_do_not(folders, capsys):
@@ -62,16 +63,17 @@ def test_fingerprint_ignores_the_order_of_parameters_but_not_the_weights(folders
 
 def test_published_evidence_is_read_first_and_never_overwritten(folders, monkeypatch):
     run = start()
-    run.write({"test": {"correct": 1, "total": 2}}, test={"labels": np.arange(3)})
-    monkeypatch.setenv("PUBLISH_EVIDENCE", "1")
+    run.write(RECORD, test={"labels": np.arange(3)})
+    monkeypatch.setenv("EVIDENCE", "publish")
     start()
-    monkeypatch.delenv("PUBLISH_EVIDENCE")
-    runs.start("trial", source=Known(), parameters={"epochs": 2}, retrain=True).write(
-        {"test": {"correct": 2}}
-    )
+    monkeypatch.delenv("EVIDENCE")
+    repeated = runs.start("trial", source=Known(), parameters={"epochs": 2}, retrain=True)
+    repeated.write({"test": {"correct": 2}} | CLEAN, test={"labels": np.arange(5)})
+    # Who trained again sees what came of it, everybody else what is published.
+    assert [record["test"]["correct"] for record in repeated.seeds()] == [2]
+    assert len(repeated.arrays("test")["labels"]) == 5
     again = start()
-    assert again.record["test"]["correct"] == 1
-    assert again.arrays("test")["labels"].tolist() == [0, 1, 2]
+    assert again.record["test"]["correct"] == 1 and len(again.arrays("test")["labels"]) == 3
 
 
 def test_publishing_takes_all_seeds_and_refuses_what_is_not_the_whole_cifar10(folders, monkeypatch):
@@ -79,21 +81,47 @@ def test_publishing_takes_all_seeds_and_refuses_what_is_not_the_whole_cifar10(fo
         start(seed=seed).write(RECORD)
     small = Known(train=500)
     start(source=small).write(RECORD)
-    monkeypatch.setenv("PUBLISH_EVIDENCE", "1")
+    monkeypatch.setenv("EVIDENCE", "publish")
     assert [record["seed"] for record in start().seeds()] == [0, 1]
     assert sorted(path.name for path in (runs.RESULTS / "trial").iterdir()) == ["seed-0", "seed-1"]
     with pytest.raises(ValueError, match="not of the whole, original CIFAR-10"):
         start(source=small)
-    with pytest.raises(FileNotFoundError, match="no finished evidence to publish"):
+    with pytest.raises(FileNotFoundError, match="has no finished evidence"):
         start(seed=2)
 
 
 def test_the_published_run_at_other_parameters_is_not_mistaken_for_this_one(folders, monkeypatch):
     start(epochs=3).write(RECORD)
-    monkeypatch.setenv("PUBLISH_EVIDENCE", "1")
+    monkeypatch.setenv("EVIDENCE", "publish")
     start(epochs=3)
-    monkeypatch.delenv("PUBLISH_EVIDENCE")
+    monkeypatch.delenv("EVIDENCE")
     assert start().record is None
+
+
+def test_publishing_refuses_uncommitted_code_and_replaces_what_is_of_other_parameters(folders, monkeypatch):
+    start(seed=1, epochs=3).write(RECORD)
+    start().write(RECORD)
+    start(epochs=5).write(RECORD | {"measured": {"dirty": True}})
+    monkeypatch.setenv("EVIDENCE", "publish")
+    start(seed=1, epochs=3)
+    start()
+    assert [path.name for path in (runs.RESULTS / "trial").iterdir()] == ["seed-0"]
+    with pytest.raises(ValueError, match="code that is not committed"):
+        start(epochs=5)
+
+
+def test_reading_only_never_computes(folders, monkeypatch):
+    monkeypatch.setenv("EVIDENCE", "read")
+    with pytest.raises(FileNotFoundError, match="has no finished evidence"):
+        start()
+    assert not runs.RUNS.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_noticed_before_anything_is_computed(folders):
+    runs.RUNS.write_text("a file where the folder belongs")
+    with pytest.raises(OSError, match="cannot be written .*: set RUNS_DIR") as error:
+        start()
+    assert "\n" not in str(error.value)
 
 
 def test_retrain_sets_finished_evidence_aside_but_goes_on_with_an_unfinished_run(folders):
@@ -103,19 +131,24 @@ def test_retrain_sets_finished_evidence_aside_but_goes_on_with_an_unfinished_run
     assert again.state.is_file()
     again.write(RECORD)
     last = runs.start("trial", source=Known(), parameters={"epochs": 2}, retrain=True)
-    assert last.record is None and not last.folder.exists()
+    assert last.record is None and not list(last.folder.iterdir())
+    assert runs.read_json(last.previous / "record.json")["test"] == RECORD["test"]
+    last.write(RECORD)
+    assert not last.previous.exists()
 
 
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"epochs": -1}, "epochs must be a int|epochs must be an int"),
+        ({"epochs": -1}, "epochs must be of type int, at least 1; got -1"),
         ({"epochs": 2.5}, "got 2.5"),
+        ({"fast_epochs": 0}, "fast_epochs must be of type int, at least 1; got 0"),
         ({"batch_size": "128"}, "got '128'"),
-        ({"learning_rate": 0}, "learning_rate must be a float, more than 0; got 0"),
+        ({"learning_rate": 0}, "learning_rate must be of type float, more than 0; got 0"),
         ({"dropout": 1.0}, "from 0 to below 1"),
-        ({"precision": "float8"}, "float32 or mixed_bfloat16"),
+        ({"precision": "float8"}, "one of float32, mixed_bfloat16"),
         ({"epochs": True}, "got True"),
+        ({"flips": "alternate"}, "flips must be of type str, one of none, random, alternating"),
     ],
 )
 def test_a_bad_parameter_gets_one_clear_line(folders, parameters, message):
@@ -127,7 +160,7 @@ def test_a_bad_parameter_gets_one_clear_line(folders, parameters, message):
 
 @pytest.mark.parametrize("seed", [-1, 0.5, "0", True])
 def test_a_bad_seed_gets_one_clear_line(folders, seed):
-    with pytest.raises(ValueError, match="seed must be an int, at least 0"):
+    with pytest.raises(ValueError, match="seed must be of type int, at least 0"):
         start(seed=seed)
 
 

@@ -71,6 +71,8 @@ def test_each_seed_has_its_run_and_copy(recorder, out, tmp_path):
         ("-p rate fast", "rate must be of type float; got 'fast'"),
         ("-p stages half", "stages must be of type list; got 'half'"),
         ("-p retrain maybe", "retrain must be of type bool; got 'maybe'"),
+        ("--seeds ,", "seed must be of type int; got ''"),
+        ("elsewhere/02-baseline-cnn.ipynb", "no notebook is called 'elsewhere/02-baseline-cnn.ipynb'"),
         ("--seeds 0,one", "seed must be of type int; got 'one'"),
         ("--in-place --seeds 1", "--in-place renews notebooks at their own parameters: give no others"),
         ("no-such-notebook", "no notebook is called 'no-such-notebook'"),

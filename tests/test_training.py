@@ -119,7 +119,7 @@ run = runs.start("small", source=source, parameters={{
 training.use_device("off")
 training.train(
     run, source, lambda: models.fast_cnn(10, widths=(16, 32, 32)),
-    lambda steps: optimizers.Muon(3 * steps, steps, bias_rate=5.0, head_rate=60.0),
+    lambda steps: optimizers.Muon(3 * steps, steps, batch_size=100),
     augmentation=[training.RandomShift(2)],
     prepare=lambda model, splits: models.whiten(model, splits.train.images))
 assert keras.backend.backend() == {backend!r}, keras.backend.backend()
