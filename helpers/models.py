@@ -48,7 +48,9 @@ def pooling_cnn(classes, image_size=32, *, dropout=0.0, batch_norm=False):
         x = layers.Conv2D(width, 3, padding="same", use_bias=not batch_norm)(x)
         x = layers.BatchNormalization()(x) if batch_norm else x
         x = layers.MaxPooling2D()(layers.Activation("relu")(x))
-    x = layers.Dense(128, activation="relu")(layers.Flatten()(x))
+    x = layers.Dense(128, use_bias=not batch_norm)(layers.Flatten()(x))
+    x = layers.BatchNormalization()(x) if batch_norm else x
+    x = layers.Activation("relu")(x)
     x = layers.Dropout(dropout)(x) if dropout else x
     return keras.Model(inputs, logits(x, classes), name="pooling")
 
