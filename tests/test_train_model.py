@@ -1,5 +1,6 @@
 """The batch runner on real notebooks, through real papermill and real kernels."""
 
+import functools
 import json
 import re
 import shutil
@@ -144,7 +145,10 @@ print(" 1/2  train 0.5")
 def test_ctrl_c_ends_the_kernel_and_exits_with_130(notebook, out):
     waits = "import os, time; print(f'x seed 0  kernel {os.getpid()}', flush=True); time.sleep(600)"
     command = [*RUNNER, notebook("waiting", waits), "--out", out]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # As from a terminal: whatever started the tests in the background may have had SIGINT ignored.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, preexec_fn=heed, **pipes)
     kernel = next(int(found[1]) for line in process.stdout if (found := re.search(r"kernel (\d+)", line)))
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=30)
