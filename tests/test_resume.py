@@ -119,7 +119,8 @@ def smoke(folder, *words):
 def test_every_notebook_runs_small_and_the_same_run_leaves_the_same_evidence(tmp_path):
     once, again = smoke(tmp_path / "once", "all"), smoke(tmp_path / "again", "02")
     assert once.returncode == again.returncode == 0, once.stdout + again.stdout
-    assert re.search(r"baseline-fast, seed 0  epoch 2/2  train [01]\.\d+  validation [01]\.\d+  \d+ s", once.stdout)
+    progress = r"baseline-fast, seed 0  epoch 2/2  train [01]\.\d+  validation [01]\.\d+  \d+ s"
+    assert re.search(progress, once.stdout)
     repeated = evidence(tmp_path / "again/runs")
     assert_same_evidence({key: evidence(tmp_path / "once/runs")[key] for key in repeated}, repeated)
 
