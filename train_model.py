@@ -39,7 +39,7 @@ CONVERTERS = {
     "str": str,
     "list": lambda text: json.loads(f"[{text.strip('[]')}]"),
 }
-# What the helpers print: "baseline-fast, seed 0: reads ..." and "baseline-fast seed 0  epoch 3/10 ..."
+# What the helpers print: "baseline-fast, seed 0: reads ..." and "baseline-fast, seed 0  epoch 3/10 ..."
 PROGRESS = re.compile(r"\S+ seed \d+")
 # Only what Python prints becomes part of a notebook, not TensorFlow's start-up lines; and no times.
 CLIENT = {
