@@ -14,11 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from helpers import cifar10, images, runs, sample
+from helpers import cifar10, images, runs, sample, tiny_imagenet
 
 SPLIT_SEED = 0
-CIFAR10_SIZES = tuple(runs.PUBLISHED_SIZES.values())
-NAMES = ("cifar10", "sample")
+CIFAR10_SIZES = runs.PUBLISHED_SIZES["cifar10"]
+NAMES = ("cifar10", "tiny-imagenet", "sample")
+DOWNLOADED = {"cifar10": cifar10, "tiny-imagenet": tiny_imagenet}
 
 
 class Split(NamedTuple):
@@ -43,22 +44,23 @@ class Source:
 
     @property
     def at_hand(self) -> bool:
-        """Whether the pixels are on this machine: all but CIFAR-10's always are."""
-        return self.name != "cifar10" or cifar10.find() is not None
+        """Whether the pixels are on this machine. The sample and folders always are."""
+        return self.name not in DOWNLOADED or DOWNLOADED[self.name].find() is not None
 
     @cached_property
     def identity(self) -> dict:
-        """What decides the pixels. Where CIFAR-10 is absent, the published ones are assumed."""
+        """What decides the pixels. Where the data set is absent, the published ones are assumed."""
+        published = DOWNLOADED[self.name].TRAIN_SHA256 if self.name in DOWNLOADED else None
         if self.at_hand:
             splits, digest = self._read()
             sizes = tuple(len(split.labels) for split in splits)
         else:
-            sizes, digest = CIFAR10_SIZES, cifar10.TRAIN_SHA256
+            sizes, digest = runs.PUBLISHED_SIZES[self.name], published
         train, validation, test = _shrunk(sizes, self._train_images)
         return {
             "name": self.name,
             "train_sha256": digest,  # of all training images that there are, however few are used
-            "published": digest == cifar10.TRAIN_SHA256,
+            "published": digest == published,
             "classes": list(self.classes),
             "train": train,
             "validation": validation,
@@ -73,7 +75,7 @@ class Source:
 
 
 def source(name: str = "cifar10", *, train_images: int | None = None, image_size: int = 32) -> Source:
-    """`cifar10`, `sample`, or the path of a folder of labelled images, which are read at `image_size`.
+    """`cifar10`, `tiny-imagenet`, `sample`, or a folder of labelled images, which are read at `image_size`.
 
     At most `train_images` are used for training, the other two parts shrink in proportion. Nothing is
     downloaded before `load`.
@@ -84,6 +86,8 @@ def source(name: str = "cifar10", *, train_images: int | None = None, image_size
     if name == "cifar10":
         cifar10.find()  # a wrong CIFAR10_DIR is noticed here, before anything runs
         return Source(name, cifar10.CLASSES, _cifar10, train_images)
+    if name == "tiny-imagenet":
+        return Source(name, tiny_imagenet.CLASSES, _tiny_imagenet, train_images)
     if name == "sample":
         return Source(name, sample.CLASSES, _sample, train_images)
     root = Path(name).expanduser()
@@ -116,6 +120,19 @@ def _cifar10() -> tuple[Splits, str]:
 def _cifar10_at(path: Path) -> tuple[Splits, str]:
     train, test = _cifar10_raw(path)
     return Splits(*_split_off(train, CIFAR10_SIZES[1]), test), pixel_digest(train.images)
+
+
+def _tiny_imagenet() -> tuple[Splits, str]:
+    return _tiny_imagenet_at(tiny_imagenet.obtain())
+
+
+@lru_cache(maxsize=1)
+def _tiny_imagenet_at(path: Path) -> tuple[Splits, str]:
+    """Its validation images are divided: one half validates, the other one tests."""
+    print(f"reading {path}", flush=True)
+    train = Split(*tiny_imagenet.read(path, "train", tiny_imagenet.CLASSES))
+    rest = Split(*tiny_imagenet.read(path, "val", tiny_imagenet.CLASSES))
+    return Splits(train, *_split_off(rest, len(rest.labels) // 2)), pixel_digest(train.images)
 
 
 @lru_cache(maxsize=1)

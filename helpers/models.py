@@ -28,8 +28,12 @@ def normalized(inputs):
 
 
 def logits(features, classes):
+    return head(classes)(features)
+
+
+def head(classes):
     """The last layer, in float32 so that the loss is exact under mixed precision too."""
-    return layers.Dense(classes, dtype="float32", name="logits")(features)
+    return layers.Dense(classes, dtype="float32", name="logits")
 
 
 def naive_cnn(classes, image_size=32):

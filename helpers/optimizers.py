@@ -1,12 +1,13 @@
-"""The optimizer of the fast rung."""
+"""Muon: the optimizer of the fast rung and of the batch-normed VGG16."""
 
 import keras
 from keras import ops
 
 # All numbers here are airbench94_muon's (Jordan, 2024). Its loss is a sum over the batch, Keras's a mean: the
-# rates that multiply a plain gradient are for one image and grow with the batch.
-KERNEL_RATE, KERNEL_MOMENTUM = 0.24, 0.6
-BIAS_RATE, HEAD_RATE, PLAIN_MOMENTUM, DECAY = 0.053, 0.67, 0.85, 2e-6
+# rates that multiply a plain gradient are for one image and grow with the batch. Its head is scaled down by
+# 256; heads that aren't need a much smaller rate.
+RATES = {"kernel": 0.24, "bias": 0.053, "head": 0.67}
+KERNEL_MOMENTUM, PLAIN_MOMENTUM, DECAY = 0.6, 0.85, 2e-6
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 3
 
@@ -17,24 +18,32 @@ class Muon(keras.optimizers.Optimizer):
 
     A convolution's kernel keeps a fixed norm and moves by an orthogonalised momentum; biases learn far faster
     than kernels. All rates fall linearly to zero over `steps`, the whitening bias's over `bias_steps`.
+    `slowed` makes parts of the network learn slower: {beginning of a layer's name: factor of all its rates}.
     Keras's own Muon lacks the fixed norm and pairs with AdamW instead.
     """
 
-    def __init__(self, steps, bias_steps, batch_size, **options):
+    def __init__(self, steps, bias_steps, batch_size, rates=RATES, slowed=None, **options):
         options["learning_rate"] = keras.optimizers.schedules.PolynomialDecay(1.0, steps, 0.0)
         super().__init__(**options)
         self.steps, self.bias_steps, self.batch_size = steps, bias_steps, batch_size
+        self.rates, self.slowed = dict(rates), slowed or {}
 
     def build(self, variables):
         if self.built:
             return
         super().build(variables)
         self.is_whitening = ["whitening_bias" in variable.path for variable in variables]
+        self.factors = [self.factor(variable.path.split("/")) for variable in variables]
         self.momenta = self.add_optimizer_variables(variables, "momentum")
+
+    def factor(self, names):
+        factors = (self.slowed[start] for start in self.slowed if any(n.startswith(start) for n in names))
+        return next(factors, 1.0)
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
         buffer = self.momenta[index]
+        learning_rate = self.factors[index] * learning_rate
         if len(variable.shape) == 4:
             self.update_kernel(gradient, variable, buffer, learning_rate)
             return
@@ -48,16 +57,16 @@ class Muon(keras.optimizers.Optimizer):
         direction = ops.reshape(orthogonalized(matrix), kernel.shape)
         # The fixed norm: one for each filter on average.
         scaled = kernel * (kernel.shape[-1] ** 0.5 / ops.norm(ops.reshape(kernel, (-1,))))
-        self.assign(kernel, scaled - KERNEL_RATE * learning_rate * direction)
+        self.assign(kernel, scaled - self.rates["kernel"] * learning_rate * direction)
 
     def update_other(self, gradient, variable, buffer, learning_rate):
-        rate = self.batch_size * (HEAD_RATE if len(variable.shape) == 2 else BIAS_RATE)
+        rate = self.batch_size * self.rates["head" if len(variable.shape) == 2 else "bias"]
         decay = self.batch_size * DECAY / rate
         gradient = nesterov(self, gradient + decay * variable, buffer, PLAIN_MOMENTUM)
         self.assign_sub(variable, rate * learning_rate * gradient)
 
     def get_config(self):
-        names = ("steps", "bias_steps", "batch_size")
+        names = ("steps", "bias_steps", "batch_size", "rates", "slowed")
         config = super().get_config() | {name: getattr(self, name) for name in names}
         del config["learning_rate"]
         return config

@@ -26,6 +26,8 @@ SYSTEMS = {
     "baseline-stages": "CNN + staged learning rate",
     "baseline-fast": "Fast CNN",
 }
+WHOLE = runs.PUBLISHED_SIZES["cifar10"][0]  # training images of the whole of CIFAR-10
+SOURCE_TASK = "tiny-imagenet"  # no row of its own: its notebook tells of it
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 NO_RESULTS = "No results are published yet: `make reproduce` trains, `make publish` copies the evidence here."
 PICTURE = "accuracy-vs-cost.png"
@@ -49,7 +51,8 @@ def read_records(folder=None):
     """The records of finished runs below a folder, results/ unless another is given."""
     folder = runs.RESULTS if folder is None else Path(folder)
     records = [runs.read_json(path) for path in sorted(folder.rglob("record.json"))]
-    return sorted((record for record in records if "test" in record), key=_order)
+    finished = (record for record in records if "test" in record and record["data"]["name"] != SOURCE_TASK)
+    return sorted(finished, key=_order)
 
 
 def _order(record):
@@ -105,8 +108,7 @@ def data_label(data):
     if data["name"] != "cifar10":
         return f"{data['name'].removeprefix('folder:')}, {data['train']:,} images"
     changed = "" if data["published"] else ", changed pixels"
-    whole = runs.PUBLISHED_SIZES["train"]
-    part = "" if data["train"] == whole else f", {data['train']:,} of {whole:,} training images"
+    part = "" if data["train"] == WHOLE else f", {data['train']:,} of {WHOLE:,} training images"
     return f"CIFAR-10{changed}{part}"
 
 
@@ -218,7 +220,7 @@ def caution(trained):
         return (
             "What was trained here was trained and tested on other pictures: these are not CIFAR-10 results."
         )
-    if any(source["train"] < runs.PUBLISHED_SIZES["train"] for source in data):
+    if any(source["train"] < WHOLE for source in data):
         return (
             "What was trained here saw only a part of CIFAR-10, in training and in test: expect less of it."
         )

@@ -20,7 +20,8 @@ SCHEMA = 1
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = Path(os.environ.get("RUNS_DIR", ROOT / "runs"))
 RESULTS = Path(os.environ.get("RESULTS_DIR", ROOT / "results"))
-PUBLISHED_SIZES = {"train": 45_000, "validation": 5_000, "test": 10_000}
+# Training, validation and test images of the data sets whose results are published.
+PUBLISHED_SIZES = {"cifar10": (45_000, 5_000, 10_000), "tiny-imagenet": (90_000, 4_500, 4_500)}
 REPORTED_PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "pandas", "scikit-learn")
 
 
@@ -164,11 +165,12 @@ def fingerprint(experiment, data, parameters, weights):
 
 
 def publish(folder):
-    """Copy finished evidence from runs/ to results/: of full CIFAR-10 runs of committed code only."""
+    """Copy finished evidence from runs/ to results/: of whole, original data and committed code only."""
     record = read_json(folder / "record.json")
-    sizes = {split: record["data"][split] for split in PUBLISHED_SIZES}
-    if not record["data"]["published"] or sizes != PUBLISHED_SIZES:
-        raise ValueError(f"{folder} is not of the whole, original CIFAR-10: not published")
+    data = record["data"]
+    sizes = tuple(data[part] for part in ("train", "validation", "test"))
+    if not data["published"] or sizes != PUBLISHED_SIZES[data["name"]]:
+        raise ValueError(f"{folder} is not of the whole, original data set: not published")
     if record["measured"]["dirty"]:
         raise ValueError(f"{folder} was computed by code that is not committed: not published")
     target = RESULTS / record["experiment"] / f"seed-{record['seed']}"

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from helpers import data, runs
+from helpers import data, runs, tiny_imagenet
 
 CIFAR10 = {
     "name": "cifar10",
@@ -84,7 +84,7 @@ def test_publishing_takes_all_seeds_and_refuses_what_is_not_the_whole_cifar10(fo
     monkeypatch.setenv("EVIDENCE", "publish")
     assert [record["seed"] for record in start().seeds()] == [0, 1]
     assert sorted(path.name for path in (runs.RESULTS / "trial").iterdir()) == ["seed-0", "seed-1"]
-    with pytest.raises(ValueError, match="not of the whole, original CIFAR-10"):
+    with pytest.raises(ValueError, match="not of the whole, original data set"):
         start(source=small)
     with pytest.raises(FileNotFoundError, match="has no finished evidence"):
         start(seed=2)
@@ -205,12 +205,17 @@ def test_reading_evidence_needs_no_deep_learning_library():
 
 
 def test_the_published_records_are_whole_and_of_the_original_pixels():
-    """What is committed under results/: full CIFAR-10, the digest of the authors' training pixels."""
+    """What is committed under results/: whole data sets, the digests of their original training pixels."""
+    digests = {
+        "cifar10": "47af8b02cfcfb6cdf3dbbd1969ad7f1b70f4413f6f80f437b020ee4e5bc8304a",
+        "tiny-imagenet": tiny_imagenet.TRAIN_SHA256,
+    }
     for path in runs.RESULTS.rglob("record.json"):
         record = runs.read_json(path)
-        digest = "47af8b02cfcfb6cdf3dbbd1969ad7f1b70f4413f6f80f437b020ee4e5bc8304a"
-        assert record["data"]["train_sha256"] == digest
-        assert {part: record["data"][part] for part in runs.PUBLISHED_SIZES} == runs.PUBLISHED_SIZES
+        data = record["data"]
+        assert data["train_sha256"] == digests[data["name"]]
+        sizes = tuple(data[part] for part in ("train", "validation", "test"))
+        assert sizes == runs.PUBLISHED_SIZES[data["name"]]
         assert (
             path.parent.name == f"seed-{record['seed']}" and path.parent.parent.name == record["experiment"]
         )
