@@ -153,6 +153,19 @@ def multiply_adds(model):
     return trained, forward_only
 
 
+def joined(lower, upper):
+    """One chain of the layers of two."""
+    return keras.Sequential([keras.Input(lower.input_shape[1:], name="pixels"), *lower.layers, *upper.layers])
+
+
+def split(model, last):
+    """A chain as two: up to the layer called `last`, and what follows. The layers themselves are shared."""
+    names = [layer.name for layer in model.layers]
+    lower, upper = model.layers[: names.index(last) + 1], model.layers[names.index(last) + 1 :]
+    between = keras.Input(lower[-1].output.shape[1:], name="features_of_the_frozen_part")
+    return keras.Sequential([keras.Input(model.input_shape[1:]), *lower]), keras.Sequential([between, *upper])
+
+
 def flat_layers(model):
     """The layers of a model and of the models inside it."""
     for layer in model.layers:

@@ -25,17 +25,22 @@ PUBLISHED_SIZES = {"cifar10": (45_000, 5_000, 10_000), "tiny-imagenet": (90_000,
 REPORTED_PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "pandas", "scikit-learn")
 
 
-def start(experiment, *, source, seed=0, parameters=None, weights=None, retrain=False):
+def start(experiment, *, source, seed=0, parameters=None, weights=None, retrain=False, model_needed=False):
     """Say what this run will do (read evidence, resume, or train) and return it as a Run.
 
     `parameters` is everything that decides the result beside the data, the seed and the source weights
-    (`weights`: None or {"name", "sha256"}). The environment variable EVIDENCE may be "read": nothing is
-    computed, missing evidence is an error; or "publish": the same, and runs/ is copied to results/.
+    (`weights`: None or {"name", "sha256"}). With `model_needed`, evidence won't do without the trained model.
+    The environment variable EVIDENCE may be "read": nothing is computed, missing evidence is an error; or
+    "publish": the same, and runs/ is copied to results/.
     """
     parameters = dict(parameters or {})
     check_parameters(parameters | {"seed": seed})
     run = Run(experiment, source.identity, seed, parameters, weights, retrain)
     run.record = None if retrain else run.find(run.seed)
+    if run.record and model_needed and not run.model.is_file():
+        seconds = run.record["measured"]["train_seconds"]
+        print(f"{run}: its model is needed and not on this machine; training it took {seconds:,.0f} s before")
+        run.record = None
     if run.record is None:
         if os.environ.get("EVIDENCE") in ("read", "publish"):
             raise FileNotFoundError(f"{run} has no finished evidence: train it first (make reproduce)")
@@ -64,6 +69,11 @@ class Run:
     def own(self):
         """The record that this run writes when it ends."""
         return self.folder / "record.json"
+
+    @property
+    def model(self):
+        """The trained model, on the machine that trained it."""
+        return self.folder / "model.keras"
 
     @property
     def state(self):
@@ -177,7 +187,8 @@ def publish(folder):
     for other in target.parent.glob("seed-*"):
         if read_json(other / "record.json")["fingerprint"] != record["fingerprint"]:
             shutil.rmtree(other)  # of other parameters
-    for path in sorted(folder.glob("*.npz")) + [folder / "record.json"]:
+    arrays = sorted(folder.glob("*.npz")) if data["name"] == "cifar10" else []  # a source task's: too large
+    for path in (*arrays, folder / "record.json"):
         write_whole(target / path.name, lambda part, path=path: shutil.copyfile(path, part))
     return target
 
@@ -187,7 +198,7 @@ def at_least(lowest):
 
 
 def one_of(*words):
-    return (lambda value: value in words), f"one of {', '.join(words)}"
+    return (lambda value: value in words), f"one of {', '.join(map(str, words))}"
 
 
 # By the end of a parameter's name: its type and its bound.
@@ -196,6 +207,7 @@ RULES = {
     "size": (int, *at_least(1)),
     "images": (int, *at_least(1)),
     "patience": (int, *at_least(1)),
+    "copies": (int, *one_of(1, 2)),
     "seed": (int, *at_least(0)),
     "shift": (int, *at_least(0)),
     "rate": (float, lambda value: value > 0, "more than 0"),

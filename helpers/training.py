@@ -10,6 +10,7 @@ import psutil
 from keras import layers, ops
 
 from helpers import evaluation, models, runs
+from helpers.frozen import features
 
 # How the test images are looked at: (mirrored, shift in pixels, weight). "six" is airbench's set of views.
 VIEWS = {
@@ -78,23 +79,31 @@ def seed_everything(seed):
         tf.get_logger().setLevel("ERROR")  # several models in one process look to it like needless retracing
 
 
-def train(run, source, build, optimizer, *, augmentation=(), prepare=None):
+def train(run, source, build, optimizer, *, frozen=None, augmentation=(), prepare=None):
     """Return the run's record: the evidence there is or, where there is none, that of a training done now.
 
     build() makes the model; optimizer(steps_per_epoch) its optimizer; `augmentation` are layers that act in
-    training only; prepare(model, splits) sets what comes from the data. From run.parameters it takes
-    `epochs`, `batch_size` and what it finds of DEFAULTS.
+    training only; prepare(model, splits) sets what comes from the data. frozen() makes a network whose
+    outputs, computed once, are what the model learns from; both are saved as one. From run.parameters
+    it takes `epochs`, `batch_size` and what it finds of DEFAULTS.
     """
     if run.record is not None:
         return run.record
     splits = source.load()
     seed_everything(run.seed)
+    base, cost = (frozen(), None) if frozen else (None, None)
+    if base:
+        splits, cost = features(base, splits, run.parameters["copies"], run)
     model = build()
     if prepare:
         prepare(model, splits)
     state = fit(run, model, splits, optimizer, augmentation)
-    runs.write_whole(run.folder / "model.keras", model.save)
+    whole = models.joined(base, model) if base else model
+    runs.write_whole(run.model, whole.save)
     record, arrays = gather(run, model, splits, state)
+    record["parameters_total"] = whole.count_params()
+    if cost:
+        add_cost(record, cost)
     run.write(record, **arrays)
     for leftover in run.folder.glob("*.weights.h5"):
         leftover.unlink()
@@ -107,11 +116,13 @@ def fit(run, model, splits, optimizer, augmentation):
     settings = DEFAULTS | run.parameters
     classes = model.output_shape[-1]
     batches = Batches(splits.train, classes, settings["batch_size"], run.seed, settings["flips"])
-    trainee = keras.Sequential([keras.Input(model.input_shape[1:], dtype="uint8"), *augmentation, model])
+    pixels = keras.Input(model.input_shape[1:], dtype=splits.train.images.dtype.name)
+    trainee = keras.Sequential([pixels, *augmentation, model])
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=settings["label_smoothing"])
     trainee.compile(optimizer(len(batches)), loss, metrics=["accuracy"])
     patience = settings["patience"]
     stop = keras.callbacks.EarlyStopping("val_accuracy", patience=patience) if patience else None
+    averaged = keras.callbacks.SwapEMAWeights() if trainee.optimizer.use_ema else None
     checkpoint = Checkpoint(run, stop)
     first = checkpoint.restore(trainee)
     trainee.fit(
@@ -120,12 +131,14 @@ def fit(run, model, splits, optimizer, augmentation):
         validation_batch_size=PREDICT_BATCH,
         initial_epoch=first,
         epochs=first if checkpoint.state["stopped"] else settings["epochs"],
-        callbacks=[EpochClock(batches, run.seed), *filter(None, [stop]), checkpoint],
+        callbacks=[EpochClock(batches, run.seed), *filter(None, [averaged, stop]), checkpoint],
         shuffle=False,  # Batches does it; what Keras does on top would differ after a resume
         verbose=0,
     )
     if stop:
         trainee.load_weights(run.folder / checkpoint.state["best_weights"])
+    if averaged:
+        trainee.optimizer.finalize_variable_values(trainee.trainable_variables)
     return checkpoint.state
 
 
@@ -251,7 +264,6 @@ def gather(run, model, splits, state):
     judged = splits._replace(train=type(splits.train)(*(part[spread] for part in splits.train)))
     arrays = {name: predictions(model, getattr(judged, name), look) for name, look in looks.items()}
     scores = {name: evaluation.metrics(**found) for name, found in arrays.items()}
-    trained, in_all = models.count_parameters(model)
     record = {
         **{
             name: {key: scores[name][key] for key in ("correct", "total", "loss")}
@@ -261,14 +273,20 @@ def gather(run, model, splits, state):
         "confusion": evaluation.confusion(**arrays["test"]),
         "history": state["history"],
         "epochs": state["epoch"],
-        "parameters_trained": trained,
-        "parameters_total": in_all,
+        "parameters_trained": models.count_parameters(model)[0],
         "train_pflop": train_pflop(model, state["epoch"] * len(splits.train.images)),
         "measured": measured(state, splits),
     }
     if views != "single":
         record["test_single_view"] = evaluation.metrics(**predictions(model, splits.test, "single"))
     return record, {name: arrays[name] for name in ("validation", "test")}
+
+
+def add_cost(record, cost):
+    """What the frozen part has cost, once: its passes over the training images, and the seconds of all."""
+    record["train_pflop"] = round(record["train_pflop"] + cost["pflop"], 6)
+    record["measured"]["features_seconds"] = cost["seconds"]
+    record["measured"]["train_seconds"] = round(record["measured"]["train_seconds"] + cost["seconds"], 1)
 
 
 def predictions(model, split, views):

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from helpers import models
+from helpers import models, source_weights
 
 BLOCKS = {"block1": (64, 2), "block2": (128, 2), "block3": (256, 3), "block4": (512, 3), "block5": (512, 3)}
 CONVOLUTIONS = tuple(f"{block}_conv{n + 1}" for block, (_, depth) in BLOCKS.items() for n in range(depth))
@@ -26,17 +26,57 @@ EPSILON = 1e-3  # added to variances
 
 def batch_normed(classes, image_size=32):
     """Convolutions without bias, each followed by batch normalisation."""
-    return chain(image_size, convolution_layers(normed=True), [layers.Flatten(), models.head(classes)])
+    return chain(image_size, *convolution_layers(normed=True), *head_layers(classes))
 
 
-def plain(classes, image_size=32):
+def plain(classes, image_size=32, *, resized_to=None):
     """The convolutions of Simonyan and Zisserman (2014, arXiv:1409.1556), and one dense layer."""
-    return chain(image_size, convolution_layers(normed=False), [layers.Flatten(), models.head(classes)])
+    resizing = [layers.Resizing(resized_to, resized_to, name="resizing")] if resized_to else []
+    return chain(image_size, *resizing, *convolution_layers(normed=False), *head_layers(classes))
 
 
-def chain(image_size, *groups):
+def pretrained(weights, classes, image_size=32, *, resized_to=None):
+    """The plain network with source weights (see source_weights) in its convolutions."""
+    network = plain(classes, image_size, resized_to=resized_to)
+    copy_convolutions(source_weights.convolutions(weights), network)
+    return network
+
+
+def for_pictures(network):
+    """The same network for pixels of any size; its central square is scaled to what the network knows.
+
+    Initializers are left out of it: how newer versions of Keras describe them, older ones can't read.
+    """
+    size = network.input_shape[1]
+    square = layers.Resizing(size, size, antialias=True, crop_to_aspect_ratio=True, name="resizing")
+    copies = []
+    for layer in network.layers:
+        plainly = {"kernel_initializer": "zeros"} if "kernel_initializer" in layer.get_config() else {}
+        copies.append(type(layer).from_config(layer.get_config() | plainly))
+    model = keras.Sequential([keras.Input((None, None, 3), name="pixels"), square, *copies])
+    model.set_weights(network.get_weights())
+    return model
+
+
+def as_application(network):
+    """The convolutions as keras.applications builds them, for a file that its VGG16 loads."""
+    application = source_weights.convolutions("scratch")
+    copy_convolutions(network, application)
+    return application
+
+
+def copy_convolutions(one, other):
+    for name in CONVOLUTIONS:
+        other.get_layer(name).set_weights(one.get_layer(name).get_weights())
+
+
+def head_layers(classes):
+    return [layers.GlobalAveragePooling2D(name="features"), models.head(classes)]
+
+
+def chain(image_size, *rest):
     pixels = keras.Input((image_size, image_size, 3), name="pixels")
-    return keras.Sequential([pixels, caffe_preprocessing(), *(layer for group in groups for layer in group)])
+    return keras.Sequential([pixels, caffe_preprocessing(), *rest])
 
 
 def caffe_preprocessing():
