@@ -15,6 +15,7 @@ CONNECT_SECONDS = 8  # for the first byte, retries included: a closed network is
 STALL_SECONDS = 30  # a connection silent for so long counts as broken off
 ATTEMPTS = 5  # in a row that bring nothing new
 BACKOFF_SECONDS = 0.5  # before the next one, doubled with every such attempt
+AGENT = "cifar10-transfer-learning"  # some servers turn Python's own name away
 
 
 class BrokenOff(Exception):
@@ -40,6 +41,18 @@ def fetch(url: str, target: Path, md5: str) -> None:
     if not resumed:
         raise ValueError(f"{url} is not the right file (md5 {found}, not {md5}): nothing of it was kept")
     fetch(url, target, md5)  # an old leftover may be the damaged part: once more from the beginning
+
+
+def content(url: str, at_most: int) -> bytes:
+    """What a small file holds, in one go."""
+    try:
+        with _open(url, 0, CONNECT_SECONDS) as response:
+            found = response.read(at_most + 1)
+    except (BrokenOff, TimeoutError, http.client.HTTPException) as error:
+        raise ConnectionError(f"{url}: {error}") from None
+    if len(found) > at_most:
+        raise ValueError(f"{url} has more than {at_most / 1e6:.0f} MB: save it and make it smaller")
+    return found
 
 
 def file_digest(path: Path, algorithm: str) -> str:
@@ -90,7 +103,8 @@ def _open(url: str, offset: int, seconds: float) -> http.client.HTTPResponse | N
 
     Asked for in a thread, because looking up a host's name can block for longer than any timeout.
     """
-    request = urllib.request.Request(url, headers={"Range": f"bytes={offset}-"} if offset else {})
+    part = {"Range": f"bytes={offset}-"} if offset else {}
+    request = urllib.request.Request(url, headers={"User-Agent": AGENT, **part})
     answers = queue.SimpleQueue()
 
     def ask():

@@ -56,9 +56,10 @@ def write(network, images, copies, path, label):
         outputs = open_memmap(part, "w+", "float16", (total, *network.output_shape[1:]))
         done = 0
         for batch in batches(images, copies):
-            outputs[done : done + len(batch)] = found = network.predict_on_batch(batch)
+            found = network.predict_on_batch(batch)
             if not np.abs(found).max() < np.finfo("float16").max:
                 raise OverflowError(f"{network.layers[-1].name} gives values too large for half precision")
+            outputs[done : done + len(batch)] = found
             done += len(batch)
             if done % REPORTED == 0 or done == total:
                 seconds = time.perf_counter() - started

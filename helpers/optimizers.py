@@ -17,15 +17,21 @@ class Muon(keras.optimizers.Optimizer):
     """Muon for convolutions, Nesterov momentum for biases and head: the split of airbench94_muon.
 
     A convolution's kernel keeps a fixed norm and moves by an orthogonalised momentum; biases learn far faster
-    than kernels. All rates fall linearly to zero over `steps`, the whitening bias's over `bias_steps`.
+    than kernels. All rates fall to zero over `steps`, the whitening bias's over `bias_steps`: linearly, or as
+    a cosine after `warmup_steps` of rising.
     `slowed` makes parts of the network learn slower: {beginning of a layer's name: factor of all its rates}.
     Keras's own Muon lacks the fixed norm and pairs with AdamW instead.
     """
 
-    def __init__(self, steps, bias_steps, batch_size, rates=RATES, slowed=None, **options):
-        options["learning_rate"] = keras.optimizers.schedules.PolynomialDecay(1.0, steps, 0.0)
+    def __init__(self, steps, bias_steps, batch_size, rates=RATES, slowed=None, warmup_steps=0, **options):
+        schedules = keras.optimizers.schedules
+        options["learning_rate"] = schedules.PolynomialDecay(1.0, steps, 0.0)
+        if warmup_steps:
+            rising = {"warmup_target": 1.0, "warmup_steps": warmup_steps}
+            options["learning_rate"] = schedules.CosineDecay(0.0, steps - warmup_steps, **rising)
         super().__init__(**options)
         self.steps, self.bias_steps, self.batch_size = steps, bias_steps, batch_size
+        self.warmup_steps = warmup_steps
         self.rates, self.slowed = dict(rates), slowed or {}
 
     def build(self, variables):
@@ -66,7 +72,7 @@ class Muon(keras.optimizers.Optimizer):
         self.assign_sub(variable, rate * learning_rate * gradient)
 
     def get_config(self):
-        names = ("steps", "bias_steps", "batch_size", "rates", "slowed")
+        names = ("steps", "bias_steps", "batch_size", "rates", "slowed", "warmup_steps")
         config = super().get_config() | {name: getattr(self, name) for name in names}
         del config["learning_rate"]
         return config

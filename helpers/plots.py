@@ -119,6 +119,27 @@ def _apart(positions, gap):
 
 
 @styled
+def accuracies(runs, axis="Test accuracy (%)"):
+    """Mean accuracy of {label: records}, a row each in the order given; bars are one standard deviation."""
+    figure = Figure(figsize=(7.5, 0.38 * len(runs) + 1.1), layout="constrained")
+    axes = figure.subplots()
+    for row, records in enumerate(runs.values()):
+        n, mean, std = evaluation.summary(records).values()
+        fill = BLUE if n >= ENOUGH_SEEDS else "white"
+        axes.errorbar(mean, row, xerr=np.nan_to_num(std), fmt="o", ms=7, mfc=fill, color=BLUE, capsize=3)
+        text = f"{evaluation.mean_and_deviation(mean, std)} ({n})"
+        axes.annotate(text, (1.02, row), xycoords=("axes fraction", "data"), va="center")
+    axes.set_yticks(range(len(runs)), list(runs))
+    axes.set(xlabel=axis, ylim=(len(runs) - 0.5, -0.5))
+    axes.margins(x=0.08)
+    axes.spines["left"].set_visible(False)
+    figure.supxlabel(
+        f"in brackets: seeds; hollow: provisional, fewer than {ENOUGH_SEEDS}", fontsize=9, color=FAINT
+    )
+    return figure
+
+
+@styled
 def accuracy_vs_cost(runs, cost="train_pflop"):
     """Mean test accuracy of {label: records} against cost; bars are one standard deviation over seeds."""
     costs = [

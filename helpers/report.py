@@ -25,6 +25,12 @@ SYSTEMS = {
     "baseline-batchnorm": "CNN + batch normalisation",
     "baseline-stages": "CNN + staged learning rate",
     "baseline-fast": "Fast CNN",
+    "vgg16-recipe": "VGG16 frozen, as usual",
+    "vgg16-frozen": "VGG16 frozen, computed once",
+    "vgg16-block5": "VGG16 fine-tuned, block 5",
+    "vgg16-fine-tuned": "VGG16 fine-tuned, all",
+    "vgg16-scratch": "VGG16 from scratch",
+    "vgg16-scratch-long": "VGG16 from scratch, longer",
 }
 WHOLE = runs.PUBLISHED_SIZES["cifar10"][0]  # training images of the whole of CIFAR-10
 SOURCE_TASK = "tiny-imagenet"  # no row of its own: its notebook tells of it

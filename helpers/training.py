@@ -111,6 +111,17 @@ def train(run, source, build, optimizer, *, frozen=None, augmentation=(), prepar
     return run.record
 
 
+def trial(run, source, build, optimizer, *, images, augmentation=(), prepare=None):
+    """The history of a short training on some of the training images. The test images are left alone."""
+    splits = source.load()
+    splits = splits._replace(train=spread(splits.train, images))
+    seed_everything(run.seed)
+    model = build()
+    if prepare:
+        prepare(model, splits)
+    return fit(run, model, splits, optimizer, augmentation)["history"]
+
+
 def fit(run, model, splits, optimizer, augmentation):
     """Train from where the run stands to its end; leave the weights to be judged in `model`."""
     settings = DEFAULTS | run.parameters
@@ -170,9 +181,10 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        mirrored = self.mirrored[chosen, None, None, None]
-        images = self.images[chosen]
-        return np.where(mirrored, images[:, :, ::-1], images), self.targets[chosen]
+        images, mirrored = self.images[chosen], self.mirrored[chosen]
+        if mirrored.any():  # never so with features, which have no sides
+            images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+        return images, self.targets[chosen]
 
 
 class EpochClock(keras.callbacks.Callback):
@@ -260,8 +272,7 @@ def gather(run, model, splits, state):
     views = (DEFAULTS | run.parameters)["views"]
     # Training images are looked at once each: their score is for the gap to validation, not for a table.
     looks = {"train": "single", "validation": views, "test": views}
-    spread = slice(None, None, max(1, len(splits.train.labels) // TRAIN_SCORED))
-    judged = splits._replace(train=type(splits.train)(*(part[spread] for part in splits.train)))
+    judged = splits._replace(train=spread(splits.train, TRAIN_SCORED))
     arrays = {name: predictions(model, getattr(judged, name), look) for name, look in looks.items()}
     scores = {name: evaluation.metrics(**found) for name, found in arrays.items()}
     record = {
@@ -280,6 +291,12 @@ def gather(run, model, splits, state):
     if views != "single":
         record["test_single_view"] = evaluation.metrics(**predictions(model, splits.test, "single"))
     return record, {name: arrays[name] for name in ("validation", "test")}
+
+
+def spread(split, count):
+    """About `count` of a split's images, evenly spread."""
+    step = max(1, len(split.labels) // count)
+    return type(split)(*(part[::step] for part in split))
 
 
 def add_cost(record, cost):

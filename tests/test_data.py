@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import cifar10, data, download, images, sample
+from helpers import cifar10, data, download, sample
 
 BATCH_SIZE = 20  # of the small stand-in for CIFAR-10
 needs_cifar10 = pytest.mark.skipif(
@@ -618,34 +618,6 @@ def test_a_test_class_that_was_never_trained_is_named(tmp_path):
     write_pictures(tmp_path / "train" / "dogs", 10, (20, 200))
     write_pictures(tmp_path / "test" / "birds", 3, (20, 200))
     assert f"{tmp_path / 'test' / 'birds'} is no class" in bad_folder(tmp_path)
-
-
-def test_photos_come_out_upright_cropped_and_on_white(tmp_path):
-    wide = np.zeros((30, 90, 3), np.uint8)
-    wide[:, 30:60] = (250, 10, 10)  # only the central square is red
-    Image.fromarray(wide).save(tmp_path / "wide.png")
-    assert images.read(tmp_path / "wide.png", 10)[2:8, 2:8, 0].min() > 240
-
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was held upright: turn by 90 degrees to the right
-    half = np.zeros((64, 64, 3), np.uint8)
-    half[:, :32] = 255  # the left half becomes the top
-    Image.fromarray(half).save(tmp_path / "turned.jpg", exif=exif)
-    turned = images.read(tmp_path / "turned.jpg", 16)
-    assert turned[:6].min() > 240 and turned[10:].max() < 15
-
-    Image.new("RGBA", (20, 20), (0, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert images.read(tmp_path / "clear.png", 8).min() == 255
-
-    Image.fromarray(np.full((20, 20), 40_000, np.uint16)).save(tmp_path / "deep.png")
-    assert np.abs(images.read(tmp_path / "deep.png", 8).astype(int) - 40_000 // 257).max() <= 1
-
-
-def test_resizing_is_antialiased(tmp_path):
-    stripes = np.zeros((320, 320, 3), np.uint8)
-    stripes[:, ::2] = 255
-    Image.fromarray(stripes).save(tmp_path / "stripes.png")
-    assert np.abs(images.read(tmp_path / "stripes.png", 32).astype(int) - 127).max() < 16
 
 
 # --- The sample

@@ -1,0 +1,113 @@
+"""The frozen part computed once: the same numbers as through the whole network, on disk, reused."""
+
+import keras
+import numpy as np
+import pytest
+
+from helpers import data, frozen, models, runs, training, transfer
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(runs, "RESULTS", tmp_path / "results")
+
+
+@pytest.fixture(scope="module")
+def source():
+    return data.source("sample", train_images=300)
+
+
+@pytest.fixture(scope="module")
+def base():
+    keras.utils.set_random_seed(0)
+    network = models.pooling_cnn(10)
+    lower = keras.Sequential([keras.Input((32, 32, 3)), *network.layers[1:5]])
+    lower.trainable = False
+    return keras.Sequential([keras.Input((32, 32, 3)), *lower.layers, keras.layers.GlobalAveragePooling2D()])
+
+
+def test_features_are_the_network_s_outputs_of_each_picture_and_its_mirror_image(source, base):
+    splits = source.load()
+    found, cost = frozen.features(base, splits, 2, "trial")
+    images = splits.train.images
+    both = np.concatenate([images, images[:, :, ::-1]])
+    np.testing.assert_allclose(found.train.images, base.predict(both, verbose=0), rtol=2e-3, atol=1e-3)
+    np.testing.assert_array_equal(found.train.labels, np.tile(splits.train.labels, 2))
+    np.testing.assert_allclose(
+        found.test.images, base.predict(splits.test.images, verbose=0), rtol=2e-3, atol=1e-3
+    )
+    assert isinstance(found.train.images, np.memmap) and found.train.images.dtype == "float16"
+    assert cost["pflop"] == pytest.approx(2 * sum(models.multiply_adds(base)) * len(both) / 1e15)
+
+
+def test_they_are_computed_once_for_the_same_network_and_pictures(source, base, capsys):
+    splits = source.load()
+    frozen.features(base, splits, 1, "trial")
+    assert "through the frozen part, 300 of 300" in capsys.readouterr().out
+    frozen.features(base, splits, 1, "trial")
+    assert capsys.readouterr().out == ""
+    changed = keras.models.clone_model(base)
+    changed.set_weights([1.01 * weight for weight in base.get_weights()])
+    frozen.features(changed, splits, 1, "trial")
+    assert "through the frozen part" in capsys.readouterr().out
+
+
+def test_an_interrupted_pass_leaves_nothing_that_counts(source, base, monkeypatch):
+    splits, calls = source.load(), []
+
+    def interrupted(batch):
+        calls.append(len(batch))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(base, "predict_on_batch", interrupted)
+        frozen.features(base, splits, 1, "trial")
+    assert calls and not [path for path in runs.RUNS.rglob("*") if path.is_file()]
+    found, _ = frozen.features(base, splits, 1, "trial")
+    assert np.asarray(found.train.images).any(axis=1).all()
+
+
+def test_values_too_large_for_half_precision_are_refused(source):
+    loud = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Rescaling(1e6), keras.layers.Flatten()])
+    with pytest.raises(OverflowError, match="too large for half precision"):
+        frozen.features(loud, source.load(), 1, "trial")
+
+
+def test_head_and_frozen_part_become_one_model_with_the_recorded_accuracy(source, base):
+    settings = {"epochs": 6, "batch_size": 50, "learning_rate": 0.05}
+    run = transfer.probe("probe", lambda: base, source=source, seed=0, weights=None, settings=settings)
+    model = keras.models.load_model(run.model)
+    images, labels = source.load().test
+    right = int((model.predict(images, verbose=0).argmax(axis=1) == labels).sum())
+    assert abs(right - run.record["test"]["correct"]) <= 1  # features were rounded to half precision
+    assert run.record["validation"]["correct"] / run.record["validation"]["total"] > 0.2
+    assert (
+        run.record["parameters_trained"] == model.layers[-1].count_params() < run.record["parameters_total"]
+    )
+    measured = run.record["measured"]
+    assert measured["train_seconds"] > measured["features_seconds"] > 0
+
+
+def test_a_needed_model_that_is_not_here_is_trained_again(source, base, capsys):
+    settings = {"epochs": 1, "batch_size": 50}
+
+    def probe(**options):
+        return transfer.probe(
+            "probe", lambda: base, source=source, seed=0, weights=None, settings=settings, **options
+        )
+
+    probe().model.unlink()
+    assert probe().record and not probe().model.exists()
+    assert probe(model_needed=True).model.is_file()
+    assert "its model is needed and not on this machine" in capsys.readouterr().out
+
+
+def test_a_trial_reads_validation_and_never_test(source, base):
+    run = runs.Run("trial", source.identity, 0, {"epochs": 2, "batch_size": 50}, None)
+    run.make_room()
+    history = training.trial(
+        run, source, lambda: models.pooling_cnn(10), lambda steps: keras.optimizers.Adam(1e-3), images=100
+    )
+    assert [line["epoch"] for line in history] == [1, 2] and "validation_accuracy" in history[0]
+    assert not list(runs.RUNS.rglob("record.json"))

@@ -1,0 +1,110 @@
+"""Files in model/ and source weights: small, described, checked; what is wrong is said in a line."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from helpers import released, runs, source_weights, vgg16
+
+
+@pytest.fixture(scope="module")
+def network():
+    network = vgg16.plain(10)
+    network.get_layer("block1_conv1").kernel.assign(np.full((3, 3, 3, 64), 0.1))  # no float16 number
+    return network
+
+
+@pytest.fixture(scope="module")
+def model_file(network, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "small.keras"
+    released.save(vgg16.for_pictures(network), path)
+    released.describe(path, classes=["a", "b"])
+    return path
+
+
+@pytest.fixture(scope="module")
+def weights_file(network, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "own.weights.h5"
+    released.save(vgg16.as_application(network), path)
+    return path
+
+
+def test_a_stored_model_is_half_as_large_and_computes_nearly_the_same(network, model_file):
+    assert model_file.stat().st_size < 0.52 * 4 * network.count_params()
+    loaded = keras.models.load_model(model_file, safe_mode=True)
+    assert {weight.dtype for weight in loaded.weights} == {"float32"}
+    stored, exact = loaded.get_layer("block1_conv1").get_weights()[0], np.float32(0.1)
+    assert np.unique(stored) == np.float16(0.1).astype("float32") != exact
+    pictures = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3)).astype("uint8")
+    expected = network.predict(pictures, verbose=0)
+    np.testing.assert_allclose(loaded.predict(pictures, verbose=0), expected, atol=5e-3 * abs(expected).max())
+
+
+def test_it_needs_nothing_of_this_project_to_be_opened(model_file):
+    import zipfile
+
+    config = json.loads(zipfile.ZipFile(model_file).read("config.json"))
+    assert '"helpers' not in json.dumps(config) and "input_axes" not in json.dumps(config)
+    assert "Lambda" not in json.dumps(config)
+
+
+def test_a_changed_file_is_told_from_the_one_described(model_file, tmp_path):
+    assert released.facts(model_file)["classes"] == ["a", "b"]
+    copy = tmp_path / model_file.name
+    content = bytearray(model_file.read_bytes())
+    content[len(content) // 2] ^= 1
+    copy.write_bytes(content)
+    with pytest.raises(FileNotFoundError, match="no description small.json beside it"):
+        released.facts(copy)
+    released.description(copy).write_text(released.description(model_file).read_text())
+    with pytest.raises(ValueError, match="damaged or another model"):
+        released.facts(copy)
+    with pytest.raises(FileNotFoundError, match="there is no model"):
+        released.facts(tmp_path / "none.keras")
+
+
+def test_files_come_to_model_only_when_runs_are_published(weights_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(released, "FOLDER", tmp_path / "model")
+    released.publish(weights_file, "x.weights.h5", trained_on="sample")
+    assert not (tmp_path / "model").exists()
+    monkeypatch.setenv("EVIDENCE", "publish")
+    released.publish(weights_file, "x.weights.h5", trained_on="sample")
+    assert released.facts(tmp_path / "model" / "x.weights.h5")["trained_on"] == "sample"
+
+
+def test_what_is_in_model_is_what_is_described_and_not_too_much():
+    files = [path for path in released.FOLDER.glob("*") if path.suffix in (".keras", ".h5")]
+    for path in files:
+        assert released.facts(path)["bytes"] == path.stat().st_size < 30_000_000
+    assert sum(path.stat().st_size for path in files) < 60_000_000
+
+
+def test_source_weights_from_a_file_of_ones_own(network, weights_file):
+    assert source_weights.identity(str(weights_file))["name"] == "own.weights.h5"
+    found = vgg16.pretrained(str(weights_file), 3)
+    for name in vgg16.CONVOLUTIONS:
+        kernel, bias = network.get_layer(name).get_weights()
+        np.testing.assert_allclose(found.get_layer(name).get_weights()[0], kernel, atol=1e-3)
+        np.testing.assert_allclose(found.get_layer(name).get_weights()[1], bias, atol=1e-3)
+
+
+def test_source_weights_that_cannot_be_used_are_named_in_a_line(tmp_path, model_file):
+    with pytest.raises(FileNotFoundError, match="tiny-imagnet.*did you mean 'tiny-imagenet'"):
+        source_weights.identity("tiny-imagnet")
+    other = tmp_path / "other.weights.h5"
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save_weights(other)
+    damaged = tmp_path / "damaged.weights.h5"
+    damaged.write_bytes(other.read_bytes()[:500])
+    for path in (other, damaged, model_file):
+        with pytest.raises(ValueError, match="does not hold VGG16's convolutions") as error:
+            source_weights.convolutions(str(path))
+        assert "\n" not in str(error.value)
+
+
+def test_scratch_and_imagenet_are_told_apart_without_a_download():
+    assert source_weights.identity("scratch") is None
+    assert source_weights.identity("imagenet")["name"] == "imagenet"
+    one, other = (runs.fingerprint("x", {}, {}, source_weights.identity(w)) for w in ("scratch", "imagenet"))
+    assert one != other
