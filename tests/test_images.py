@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import images
+from helpers import images, photos
 
 MEMORY_LIMIT = 512e6  # bytes of a whole process
 RED, GREEN, BLUE, GREY = (255, 0, 0), (0, 255, 0), (0, 0, 255), (128, 128, 128)
@@ -43,8 +43,8 @@ def close(found, expected, tolerance=1):
 
 def refused(source):
     """The one line that says why, which must name the file."""
-    with pytest.raises(images.Unreadable) as caught:
-        images.read(source, 8)
+    with pytest.raises(photos.Unreadable) as caught:
+        photos.read(source, 8)
     line = str(caught.value)
     assert "\n" not in line and line.endswith(caught.value.reason) and isinstance(caught.value, ValueError)
     assert line.startswith("the picture: " if isinstance(source, bytes) else f"{source}: ")
@@ -70,13 +70,13 @@ def chunk(kind, body):
 def test_a_path_its_text_and_its_bytes_give_the_same_picture(tmp_path, kind, options):
     path = tmp_path / "photo.bin"  # the ending doesn't matter
     path.write_bytes(encoded(Image.fromarray(corners()), kind, **options))
-    found = images.read(path, 48)
+    found = photos.read(path, 48)
     assert found.shape == (48, 48, 3) and found.dtype == np.uint8
     quarters = found[12:48:24, 12:48:24].reshape(4, 3)
     assert close(quarters, [RED, GREEN, BLUE, GREY], 6)
     for source in (str(path), path.read_bytes()):
-        assert (images.read(source, 48) == found).all()
-    whole = images.open_upright(path)
+        assert (photos.read(source, 48) == found).all()
+    whole = photos.open_upright(path)
     assert whole.mode == "RGB" and whole.size == (48, 48) and whole.info == {}
 
 
@@ -109,8 +109,8 @@ def test_every_orientation_comes_out_upright(kind, options, orientation):
     exif[0x0112] = orientation
     stored = Image.fromarray(np.ascontiguousarray(UPRIGHT[orientation](upright)))
     photo = encoded(stored, kind, exif=exif, **options)
-    assert close(images.open_upright(photo), upright, 4)
-    assert close(images.read(photo, 32), upright[:, 16:48], 4)
+    assert close(photos.open_upright(photo), upright, 4)
+    assert close(photos.read(photo, 32), upright[:, 16:48], 4)
 
 
 def transparent_pictures():
@@ -134,27 +134,27 @@ def transparent_pictures():
 
 @pytest.mark.parametrize("name", transparent_pictures())
 def test_what_is_transparent_is_white(name):
-    found = images.read(transparent_pictures()[name], 16)
+    found = photos.read(transparent_pictures()[name], 16)
     assert found[:, :7].min() == 255 and (found[:, 9:] == RED).all()
 
 
 def test_half_transparent_is_half_white():
-    assert close(images.read(encoded(Image.new("LA", (4, 4), (0, 128)), "PNG"), 4), 127)
+    assert close(photos.read(encoded(Image.new("LA", (4, 4), (0, 128)), "PNG"), 4), 127)
     deep = png(4, 4, 16, 4, [b"\0" + struct.pack(">HH", 0, 32_896) * 4] * 4)  # 16-bit grey with alpha
-    assert close(images.read(deep, 4), 127)
+    assert close(photos.read(deep, 4), 127)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
 def test_cmyk(kind):
     ink = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
-    assert close(images.read(encoded(ink, kind), 8), [RED] * 8, 4)
+    assert close(photos.read(encoded(ink, kind), 8), [RED] * 8, 4)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P"])
 def test_few_bits(mode):
     steps = Image.fromarray(np.tile(np.repeat(np.array([0, 255], np.uint8), 8), (16, 1)))
     for kind in ("PNG", "TIFF", "BMP", "GIF"):
-        found = images.read(encoded(steps.convert(mode), kind), 16)
+        found = photos.read(encoded(steps.convert(mode), kind), 16)
         assert found[:, :7].max() == 0 and found[:, 9:].min() == 255
 
 
@@ -170,35 +170,35 @@ def test_16_bits_are_scaled_and_not_cut_off():
         png(16, 16, 16, 0, [big_endian]),
         png(16, 16, 16, 2, [b"\0" + row.astype(">u2").repeat(3).tobytes() for row in grey]),
     ):
-        assert close(images.read(photo, 16), expected)
+        assert close(photos.read(photo, 16), expected)
     keyed = encoded(Image.fromarray(grey), "PNG", transparency=0)
-    assert (images.read(keyed, 16)[:, 0] == 255).all()
+    assert (photos.read(keyed, 16)[:, 0] == 255).all()
 
 
 @pytest.mark.parametrize("white", [1.0, 255.0, 65_535.0, 1e6])
 def test_numbers_of_any_range_are_scaled(white):
     ramp = np.tile(np.linspace(0, white, 16, dtype=np.float32), (16, 1))
     expected = np.tile(np.linspace(0, 255, 16)[None, :, None], (16, 1, 3))
-    assert close(images.read(encoded(Image.fromarray(ramp), "TIFF"), 16), expected)
+    assert close(photos.read(encoded(Image.fromarray(ramp), "TIFF"), 16), expected)
     if white > 1:
-        assert close(images.read(encoded(Image.fromarray(ramp.astype(np.int32)), "TIFF"), 16), expected)
+        assert close(photos.read(encoded(Image.fromarray(ramp.astype(np.int32)), "TIFF"), 16), expected)
     ramp[0], ramp[1], ramp[2] = np.nan, -np.inf, -1
-    assert close(images.read(encoded(Image.fromarray(ramp), "TIFF"), 16)[:3], 0)
+    assert close(photos.read(encoded(Image.fromarray(ramp), "TIFF"), 16)[:3], 0)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF", "MPO"])  # MPO: telephones' JPEGs
 def test_an_animation_is_its_first_frame(kind):
     frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, BLUE)]
     photo = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
-    assert close(images.read(photo, 16), [RED] * 16, 3)
+    assert close(photos.read(photo, 16), [RED] * 16, 3)
 
 
 @pytest.mark.parametrize("width, height", [(1, 1), (1, 7), (3_000, 1), (1, 3_000), (2, 2_001), (4_001, 90)])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_odd_sizes(kind, width, height):
     photo = encoded(Image.new("RGB", (width, height), RED), kind)
-    assert close(images.read(photo, 32), [RED] * 32, 3)
-    shown = images.open_upright(photo, 100)
+    assert close(photos.read(photo, 32), [RED] * 32, 3)
+    shown = photos.open_upright(photo, 100)
     longest = max(width, height)
     expected = [max(1, round(side * min(1, 100 / longest))) for side in (width, height)]
     assert shown.size == tuple(expected) and close(shown, RED, 3)
@@ -207,7 +207,7 @@ def test_odd_sizes(kind, width, height):
 def test_only_the_central_square_is_read():
     wide = np.zeros((30, 90, 3), np.uint8)
     wide[:, 30:60] = (250, 10, 10)
-    assert (images.read(encoded(Image.fromarray(wide), "PNG"), 10) == (250, 10, 10)).all()
+    assert (photos.read(encoded(Image.fromarray(wide), "PNG"), 10) == (250, 10, 10)).all()
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
@@ -215,8 +215,8 @@ def test_resizing_is_antialiased(kind):
     stripes = np.zeros((320, 320, 3), np.uint8)
     stripes[:, ::2] = 255
     photo = encoded(Image.fromarray(stripes), kind, **({"quality": 95} if kind == "JPEG" else {}))
-    assert close(images.read(photo, 32), 127, 16)
-    assert close(images.open_upright(photo, 100).crop((2, 2, 98, 98)), 127, 16)
+    assert close(photos.read(photo, 32), 127, 16)
+    assert close(photos.open_upright(photo, 100).crop((2, 2, 98, 98)), 127, 16)
 
 
 def smooth(height, width, bands):
@@ -231,7 +231,7 @@ def test_large_pictures_are_reduced_as_well_as_by_resizing_at_once(kind):
     picture = Image.fromarray(smooth(700, 900, 3)).resize((900, 700), Image.Resampling.BOX)
     photo = encoded(picture, kind, **({"quality": 98, "subsampling": 0} if kind == "JPEG" else {}))
     at_once = picture.resize((90, 70), Image.Resampling.LANCZOS)
-    difference = np.abs(np.asarray(images.open_upright(photo, 90)).astype(int) - np.asarray(at_once))
+    difference = np.abs(np.asarray(photos.open_upright(photo, 90)).astype(int) - np.asarray(at_once))
     assert difference.mean() < 2
 
 
@@ -286,7 +286,7 @@ def test_broken_exif_is_no_reason_to_refuse_a_picture(capfd):
         photo = encoded(Image.fromarray(corners()), "JPEG", exif=block, quality=95)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert close(images.read(photo, 48)[12, 12], RED, 6)
+            assert close(photos.read(photo, 48)[12, 12], RED, 6)
     assert capfd.readouterr() == ("", "")
 
 
@@ -313,8 +313,8 @@ def test_threads_read_together_and_leave_everything_as_it_was(capfd):
 
     def outcome(photo):
         try:
-            return images.read(photo, 16).shape
-        except images.Unreadable:
+            return photos.read(photo, 16).shape
+        except photos.Unreadable:
             return None
 
     with ThreadPoolExecutor(8) as pool:
@@ -325,7 +325,7 @@ def test_threads_read_together_and_leave_everything_as_it_was(capfd):
 
 
 def test_threads_share_the_memory():
-    room, inside, most = images._Room(10), [], []
+    room, inside, most = photos._Room(10), [], []
 
     def work(amount):
         with room.taken(amount):
@@ -354,16 +354,16 @@ def test_a_png_in_strips_is_the_same_as_at_once(monkeypatch, mode, options, squa
     if options:
         options = {"transparency": tuple(int(value) for value in pixels[225, 70])}
     photo = encoded(Image.fromarray(pixels), "PNG", **options)
-    monkeypatch.setattr(images, "BAND_PIXELS", 1_500)
+    monkeypatch.setattr(photos, "BAND_PIXELS", 1_500)
 
     def read():
-        return images._load(photo, 20, square).tobytes()
+        return photos._load(photo, 20, square).tobytes()
 
     at_once = read()
     stripped = []
-    monkeypatch.setattr(images, "BAND_MEMORY", 0)
-    monkeypatch.setattr(images, "MEMORY", 4 * 450 * 150)
-    monkeypatch.setattr(images, "_decoded", stripped.append)  # nothing may be decoded at once
+    monkeypatch.setattr(photos, "BAND_MEMORY", 0)
+    monkeypatch.setattr(photos, "MEMORY", 4 * 450 * 150)
+    monkeypatch.setattr(photos, "_decoded", stripped.append)  # nothing may be decoded at once
     assert read() == at_once and not stripped
     photo = photo[: len(photo) // 2]
     assert "damaged, incomplete or of an unusual kind (its pixels end too early)" in refused(photo)
@@ -380,7 +380,7 @@ def test_what_would_take_too_much_memory_is_refused_by_its_header(monkeypatch):
     scan, alone = bytes.fromhex("ffda000c03010002110311003f00"), bytes.fromhex("ffda0008010100003f00")
     plain = encoded(picture, "JPEG")
     assert plain.count(scan) == 1
-    photos = {
+    large = {
         "WebP": encoded(picture, "WEBP"),
         "TIFF": encoded(picture, "TIFF", compression="tiff_lzw"),
         "BMP": encoded(picture, "BMP"),
@@ -388,11 +388,11 @@ def test_what_would_take_too_much_memory_is_refused_by_its_header(monkeypatch):
         "one component a scan": plain.replace(scan, alone),
         "interlaced PNG": png(200, 200, 8, 2, [bytes(601)] * 300, interlace=1),
     }
-    monkeypatch.setattr(images, "BAND_MEMORY", 0)
-    monkeypatch.setattr(images, "MEMORY", 100_000)
-    for name, photo in photos.items():
+    monkeypatch.setattr(photos, "BAND_MEMORY", 0)
+    monkeypatch.setattr(photos, "MEMORY", 100_000)
+    for name, photo in large.items():
         assert "too many in this format: save it smaller" in refused(photo), name
-    assert images.read(plain, 8).shape == (8, 8, 3)
+    assert photos.read(plain, 8).shape == (8, 8, 3)
 
 
 def in_a_process_of_its_own(script, *arguments):
@@ -403,7 +403,7 @@ def in_a_process_of_its_own(script, *arguments):
         capture_output=True,
         text=True,
         timeout=300,
-        cwd=Path(images.__file__).parents[1],
+        cwd=Path(photos.__file__).parents[1],
     )
     assert done.returncode == 0 and done.stderr == ""
     found, peak = done.stdout.splitlines()
@@ -412,8 +412,8 @@ def in_a_process_of_its_own(script, *arguments):
 
 READ_EACH = """
 import json, sys
-from helpers import images
-print(json.dumps([images.read(path, 224).mean(axis=(0, 1)).tolist() for path in sys.argv[1:]]))
+from helpers import photos
+print(json.dumps([photos.read(path, 224).mean(axis=(0, 1)).tolist() for path in sys.argv[1:]]))
 """
 needs_getrusage = pytest.mark.skipif(sys.platform == "win32", reason="Windows measures memory otherwise")
 
@@ -439,7 +439,7 @@ def test_144_million_pixels_stay_below_512_mb(tmp_path):
 MUTATE = """
 import json, random, struct, sys, zlib
 from pathlib import Path
-from helpers import images
+from helpers import photos
 
 random = random.Random(0)
 SIDES = (0, 1, 3, 4_000, 12_000, 30_000, 65_535, 2**31 - 1)
@@ -495,10 +495,10 @@ for i in range(int(sys.argv[3])):
     path.write_bytes(data)
     source = bytes(data) if i % 5 == 0 else path
     try:
-        found = images.read(source, 32)
+        found = photos.read(source, 32)
         assert found.shape == (32, 32, 3) and found.dtype.name == "uint8"
         outcomes["read"] += 1
-    except images.Unreadable as error:
+    except photos.Unreadable as error:
         assert len(str(error).splitlines()) == 1 and error.reason, repr(str(error))
         outcomes["refused"] += 1
 print(json.dumps(outcomes))
@@ -576,7 +576,7 @@ def test_find_pictures_in_the_order_that_people_expect(tmp_path):
     assert images.find_pictures(str(tmp_path / ".cache")) == [tmp_path / ".cache" / "3.jpg"]
     (tmp_path / "nothing").mkdir()
     assert images.find_pictures(tmp_path / "nothing") == []
-    with pytest.raises(images.Unreadable, match="there is no such folder"):
+    with pytest.raises(photos.Unreadable, match="there is no such folder"):
         images.find_pictures(tmp_path / "missing")
 
 

@@ -1,0 +1,99 @@
+"""Say what is on pictures.
+
+    python classify.py photo.jpg holiday/
+    python classify.py holiday/ --json > answers.jsonl
+    python classify.py photo.jpg --model runs/own-pictures/25eecc346aa9/seed-0/model.keras
+
+A PATH is a file, a folder with all in it, or a web address. Each picture gets a line: its name, its class or
+"none of these", and the likeliest classes with their probabilities. With --json each line is an object:
+
+    {"picture": "cat.jpg", "answer": "cat", "top": [{"class": "cat", "probability": 0.93}, ...]}
+
+where "answer" is null for none of these. What cannot be read gets a line on stderr, and the rest goes on. The
+exit status is 0 if all pictures were answered, 1 if some could not be read, 2 if the command was refused.
+"""
+
+import argparse
+import json
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+from helpers.classifier import DEFAULT, NONE, Classifier, gather
+
+WIDEST = 60  # characters that shorter names are filled up to
+
+
+def main(words=None):
+    arguments = parse(words)
+    try:
+        pictures = [picture for place in arguments.paths for picture in gather(place)]
+        with quiet():
+            classifier = Classifier(arguments.model)
+    except (ValueError, OSError) as error:
+        print(f"classify.py: {error}", file=sys.stderr)
+        return 2
+    show = as_json if arguments.json else as_text(pictures, classifier.classes)
+    unread = 0
+    for answer in classifier.classify(pictures, arguments.top):
+        unread += bool(answer.problem)
+        print(answer.problem or show(answer), file=sys.stderr if answer.problem else sys.stdout, flush=True)
+    return 1 if unread else 0
+
+
+def parse(words):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="a picture, a folder or a web address")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--top", type=count, default=3, metavar="N", help="classes to name (%(default)s)")
+    parser.add_argument("--model", type=Path, default=DEFAULT, metavar="FILE", help="another model.keras")
+    return parser.parse_args(words)
+
+
+def count(text):
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more, not {text!r}")
+    return int(text)
+
+
+@contextmanager
+def quiet():
+    """TensorFlow greets on stderr whatever it is told. What goes wrong comes as an exception."""
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def as_json(answer):
+    top = [{"class": name, "probability": round(probability, 4)} for name, probability in answer.top]
+    return json.dumps(
+        {"picture": str(answer.picture), "answer": None if answer.unfamiliar else answer.best, "top": top}
+    )
+
+
+def as_text(pictures, classes):
+    """What writes an answer in columns: the picture's name, the class, the likeliest classes."""
+    widths = min(WIDEST, max(len(str(picture)) for picture in pictures)), max(map(len, [*classes, NONE]))
+
+    def line(answer):
+        top = ", ".join(f"{name} {probability:.0%}" for name, probability in answer.top)
+        return f"{str(answer.picture):{widths[0]}}   {answer.best:{widths[1]}}   {top}"
+
+    return line
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # for names of files that are no text
+    # A GPU would only be slower to start, and take memory from others: the time goes into reading pictures.
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+    # Keras imports these if it can. Nothing here needs them, and they take a quarter of the time to start.
+    sys.modules |= dict.fromkeys(("pandas", "sklearn"))
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""Temperatures, scores and thresholds, against known truths and scikit-learn."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from helpers import calibration, evaluation
+
+
+def drawn(count, temperature, seed=0, classes=10):
+    """Logits that are too sure by a known factor: labels are drawn from what they should have said."""
+    random = np.random.default_rng(seed)
+    honest = random.normal(0, 2.5, (count, classes))
+    probabilities = np.exp(calibration.log_probabilities(honest))
+    labels = (probabilities.cumsum(axis=1) < random.random((count, 1))).sum(axis=1)
+    return honest * temperature, labels
+
+
+@pytest.mark.parametrize("temperature", [0.2, 1.0, 1.7, 30.0])
+def test_a_known_temperature_is_recovered(temperature):
+    logits, labels = drawn(20_000, temperature)
+    assert calibration.fit_temperature(logits, labels) == pytest.approx(temperature, rel=0.03)
+
+
+def test_the_temperature_found_is_that_of_least_loss_and_calibrates():
+    logits, labels = drawn(5_000, 3.0)
+    best = calibration.fit_temperature(logits, labels)
+
+    def score(temperature):
+        return evaluation.metrics(calibration.log_probabilities(logits, temperature), labels)
+
+    losses = {factor: score(best * factor)["loss"] for factor in (0.97, 1.0, 1.03)}
+    assert min(losses, key=losses.get) == 1.0
+    assert score(1.0)["ece"] > 0.15 and score(best)["ece"] < 0.02
+
+
+def test_log_probabilities_give_the_same_temperature_as_logits():
+    logits, labels = drawn(2_000, 2.0)
+    kept = calibration.log_probabilities(logits)
+    assert calibration.fit_temperature(kept, labels) == pytest.approx(
+        calibration.fit_temperature(logits, labels), rel=1e-5
+    )
+
+
+def test_few_images_all_answered_rightly_do_not_make_it_certain():
+    labels = np.arange(75) % 5
+    logits = 8.0 * np.eye(5)[labels] + np.random.default_rng(0).normal(0, 1, (75, 5))
+    temperature = calibration.fit_temperature(logits, labels)
+    sure = np.exp(calibration.log_probabilities(logits, temperature)).max(axis=1).mean()
+    assert 0.97 < sure < 0.999
+
+
+def test_huge_logits_do_no_harm():
+    logits = np.array([[1e4, 0.0], [0.0, 1e4], [1e4, 0.0]])
+    assert 0 < calibration.fit_temperature(logits, np.array([0, 1, 1])) <= 100
+    assert np.isfinite(calibration.log_probabilities(logits)).all()
+
+
+def test_scores_are_those_computed_by_hand():
+    logits = np.log([[6.0, 2.0, 2.0], [1.0, 1.0, 2.0]])
+    np.testing.assert_allclose(calibration.familiarity("probability", logits), [0.6, 0.5])
+    at_two = calibration.familiarity("probability", logits, temperature=2)
+    np.testing.assert_allclose(at_two[1], 2**0.5 / (2 + 2**0.5))
+    np.testing.assert_allclose(calibration.familiarity("energy", logits), np.log([10, 4]))
+    means = np.array([[2.0, 1.0], [0.0, 1.0]])  # their centre is (1, 1)
+    features = np.array([[3.0, 1.0], [1.0, 2.0], [0.0, 0.0]])
+    found = calibration.familiarity("distance", logits, features, means)
+    np.testing.assert_allclose(found, [1, 0, 2**-0.5], atol=1e-12)
+    with pytest.raises(ValueError, match="unknown score 'enrgy': known are probability, energy, distance"):
+        calibration.familiarity("enrgy", logits)
+
+
+def test_class_means_and_their_text():
+    features, labels = np.random.default_rng(0).normal(0, 3, (100, 512)), np.arange(100) % 10
+    means = calibration.class_means(features, labels)
+    np.testing.assert_allclose(means[3], features[3::10].mean(axis=0))
+    text = json.loads(json.dumps(calibration.packed(means)))
+    assert len(text) < 14_000
+    np.testing.assert_allclose(calibration.unpacked(text, 10), means, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [20, 101, 5_000])
+def test_a_threshold_lets_the_asked_share_pass_and_hardly_more(count):
+    known = np.random.default_rng(count).normal(size=count)
+    passed = (known >= calibration.threshold(known, 0.9)).mean()
+    assert 0.9 <= passed < 0.9 + 2 / count
+
+
+def test_separation_agrees_with_scikit_learn():
+    random = np.random.default_rng(1)
+    known, unknown = random.normal(1, 1, 800).round(1), random.normal(0, 1, 300).round(1)  # with many ties
+    found = calibration.separation(known, unknown)
+    truth = np.repeat([1, 0], [800, 300])
+    assert found["auroc"] == pytest.approx(roc_auc_score(truth, np.concatenate([known, unknown])), abs=1e-12)
+    limit = calibration.threshold(known)
+    assert found["false_accepts"] == (unknown >= limit).mean()
+    assert calibration.separation(known + 9, unknown) == {"auroc": 1.0, "false_accepts": 0.0}
