@@ -68,10 +68,12 @@ def learning_curves(runs):
             ends.append((label, colour, *_curves(axes, histories, len(records), quantity, unit, colour)))
         axes.set_xlabel("Epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if quantity == "loss":
+            axes.set_ylim(0, None)  # before the labels, which stand at shares of the axis
         _label_ends(axes, ends)
     accuracy, loss = figure.axes
     accuracy.set(title="Accuracy", ylabel="Accuracy (%)")
-    loss.set(title="Loss", ylabel="Cross-entropy (nats)", ylim=(0, None))
+    loss.set(title="Loss", ylabel="Cross-entropy (nats)")
     figure.supxlabel(
         "solid: validation, dashed with hollow end: training; band: range over seeds", fontsize=9, color=FAINT
     )

@@ -54,6 +54,7 @@ def gpus():
         return [device.device_kind for device in devices if device.platform != "cpu"]
     import tensorflow as tf
 
+    tf.get_logger().setLevel("ERROR")  # several models in one process look to it like needless retracing
     visible = tf.config.get_visible_devices("GPU")
     return [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in visible]
 
@@ -76,7 +77,6 @@ def seed_everything(seed):
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
-        tf.get_logger().setLevel("ERROR")  # several models in one process look to it like needless retracing
 
 
 def train(run, source, build, optimizer, *, frozen=None, augmentation=(), prepare=None):
