@@ -56,7 +56,7 @@ def write(network, images, copies, path, label):
         outputs = open_memmap(part, "w+", "float16", (total, *network.output_shape[1:]))
         done = 0
         for batch in batches(images, copies):
-            found = network.predict_on_batch(batch)
+            found = np.asarray(network.predict_on_batch(batch), "float32")
             if not np.abs(found).max() < np.finfo("float16").max:
                 raise OverflowError(f"{network.layers[-1].name} gives values too large for half precision")
             outputs[done : done + len(batch)] = found

@@ -115,7 +115,10 @@ def fold(normed):
 def unfold(folded, images, batch_size=500):
     """The batch-normed network that computes what the plain one computes, with statistics of `images`."""
     normed = batch_normed(folded.output_shape[-1], folded.input_shape[1])
-    for name, (mean, variance) in activation_statistics(folded, images, batch_size).items():
+    with models.precision("float32"):
+        exact = plain(folded.output_shape[-1], folded.input_shape[1])
+    exact.set_weights(folded.get_weights())
+    for name, (mean, variance) in activation_statistics(exact, images, batch_size).items():
         kernel, bias = folded.get_layer(name).get_weights()
         normed.get_layer(name).set_weights([kernel])
         # gamma * (x - (mean - bias)) / sqrt(variance + epsilon) + beta is x + bias with these.
