@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 from keras import layers, ops
 
-from helpers import evaluation, models, runs
+from helpers import calibration, evaluation, models, released, runs
 from helpers.frozen import features
 
 # How the test images are looked at: (mirrored, shift in pixels, weight). "six" is airbench's set of views.
@@ -105,10 +105,18 @@ def train(run, source, build, optimizer, *, frozen=None, augmentation=(), prepar
     if cost:
         add_cost(record, cost)
     run.write(record, **arrays)
+    describe(run.model, source, whole, arrays["validation"])
     for leftover in run.folder.glob("*.weights.h5"):
         leftover.unlink()
     run.state.unlink()
     return run.record
+
+
+def describe(path, source, model, judged):
+    """Write beside a model what whoever asks it about pictures needs: classes, size, temperature."""
+    temperature = calibration.fit_temperature(judged["log_probabilities"], judged["labels"])
+    size = {"size": model.input_shape[1]}
+    released.describe(path, classes=list(source.classes), input=size, temperature=round(temperature, 4))
 
 
 def trial(run, source, build, optimizer, *, images, augmentation=(), prepare=None):

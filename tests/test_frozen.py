@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from helpers import data, frozen, models, runs, training, transfer
+from helpers import data, frozen, models, released, runs, training, transfer
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +85,9 @@ def test_head_and_frozen_part_become_one_model_with_the_recorded_accuracy(source
     assert (
         run.record["parameters_trained"] == model.layers[-1].count_params() < run.record["parameters_total"]
     )
+    described = released.facts(run.model)
+    assert described["classes"] == list(source.classes) and described["input"] == {"size": 32}
+    assert 0.01 < described["temperature"] < 100
     measured = run.record["measured"]
     assert measured["train_seconds"] > measured["features_seconds"] > 0
 
