@@ -104,8 +104,8 @@ def train(run, source, build, optimizer, *, frozen=None, augmentation=(), prepar
     record["parameters_total"] = whole.count_params()
     if cost:
         add_cost(record, cost)
-    run.write(record, **arrays)
     describe(run.model, source, whole, arrays["validation"])
+    run.write(record, **arrays)
     for leftover in run.folder.glob("*.weights.h5"):
         leftover.unlink()
     run.state.unlink()

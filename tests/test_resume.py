@@ -106,7 +106,7 @@ def test_a_run_killed_again_and_again_leaves_the_evidence_of_an_unkilled_one(tmp
     assert "resumes after epoch" in train(tmp_path / "killed", options)
     assert_same_evidence(evidence(tmp_path / "unkilled"), evidence(tmp_path / "killed"))
     left = {path.name for path in tmp_path.glob("killed/trial/*/seed-0/*")}
-    assert left == {"model.keras", "record.json", "test.npz", "validation.npz"}
+    assert left == {"model.keras", "model.json", "record.json", "test.npz", "validation.npz"}
 
 
 def smoke(folder, *words):
