@@ -13,6 +13,7 @@ after the last finished epoch.
 
 import argparse
 import json
+import logging
 import os
 import re
 import sys
@@ -69,6 +70,7 @@ def main(words=None):
     try:
         return run(jobs, arguments.in_place) if arguments.notebooks else tour(jobs, arguments.out)
     except KeyboardInterrupt:
+        logging.getLogger("asyncio").disabled = True  # would tell, in many lines, that the kernel has ended
         print("\nStopped. The same command again goes on after the last finished epoch.", file=sys.stderr)
         return 130
 
