@@ -17,10 +17,10 @@ import argparse
 import json
 import os
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 from helpers.classifier import DEFAULT, NONE, Classifier, gather
+from helpers.streams import native_stderr_in
 
 WIDEST = 60  # characters that shorter names are filled up to
 
@@ -29,7 +29,8 @@ def main(words=None):
     arguments = parse(words)
     try:
         pictures = [picture for place in arguments.paths for picture in gather(place)]
-        with quiet():
+        # TensorFlow greets on stderr whatever it is told. What goes wrong comes as an exception.
+        with open(os.devnull, "w") as nowhere, native_stderr_in(nowhere):
             classifier = Classifier(arguments.model)
     except (ValueError, OSError) as error:
         print(f"classify.py: {error}", file=sys.stderr)
@@ -57,19 +58,6 @@ def count(text):
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more, not {text!r}")
     return int(text)
-
-
-@contextmanager
-def quiet():
-    """TensorFlow greets on stderr whatever it is told. What goes wrong comes as an exception."""
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def as_json(answer):

@@ -18,7 +18,6 @@ import os
 import re
 import sys
 import time
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +29,7 @@ from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import DeadKernelError
 
 from helpers import cifar10, data, report, runs
+from helpers.streams import native_stderr_in
 
 NOTEBOOKS = runs.ROOT / "notebooks"
 SWITCH = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
@@ -181,6 +181,7 @@ def execute(job):
     """Run one notebook; whatever happens, it leaves its copy and its log. Returns what went wrong, or ""."""
     started = time.monotonic()
     print(f"{job.copy.stem}: starts", flush=True)
+    # What a kernel says without Python goes to the log, and not between the lines of progress.
     with open(job.copy.with_suffix(".log"), "w") as log, native_stderr_in(log):
         problem = attempt(job, log)
     outcome = f"FAILED, {problem}" if problem else "done"
@@ -202,18 +203,6 @@ def attempt(job, log):
         log.write(str(error))
         return str(error)
     return ""
-
-
-@contextmanager
-def native_stderr_in(log):
-    """What a kernel says without Python goes to the log, and not between the lines of progress."""
-    screen = os.dup(2)
-    os.dup2(log.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(screen, 2)
-        os.close(screen)
 
 
 class Progress:

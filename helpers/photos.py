@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from helpers.png_strips import Box, PngStrips, is_plain
+from helpers.streams import native_stderr_in
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # some others Pillow hands to other programs
 MAX_PIXELS, MAX_SIDE = 250_000_000, 65_535  # telephones make 200 million; the longest side of a JPEG
@@ -251,14 +252,8 @@ class _Quiet:
 @contextmanager
 def _libtiff_muted() -> Iterator[None]:
     """libtiff writes what it finds wrong straight to file descriptor 2, which leads nowhere for that time."""
-    with _libtiff, open(os.devnull, "wb") as nowhere:
-        stderr = os.dup(2)
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+    with _libtiff, open(os.devnull, "wb") as nowhere, native_stderr_in(nowhere):
+        yield
 
 
 _room = _Room(MEMORY)

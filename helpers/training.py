@@ -91,8 +91,9 @@ def train(run, source, build, optimizer, *, frozen=None, augmentation=(), prepar
         return run.record
     splits = source.load()
     seed_everything(run.seed)
-    base, cost = (frozen(), None) if frozen else (None, None)
-    if base:
+    base = cost = None
+    if frozen:
+        base = frozen()
         splits, cost = features(base, splits, run.parameters["copies"], run)
     model = build()
     if prepare:
@@ -356,13 +357,8 @@ def log_probabilities(model, images, views="single"):
     total = 0
     for mirrored, shift, weight in VIEWS[views]:
         logits = model.predict(view(images, mirrored, shift), batch_size=PREDICT_BATCH, verbose=0)
-        total = total + weight * np.exp(log_softmax(np.asarray(logits, "float64")))
+        total = total + weight * np.exp(calibration.log_probabilities(logits))
     return np.log(np.maximum(total, np.finfo("float32").tiny))
-
-
-def log_softmax(logits):
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
 def view(images, mirrored, shift):

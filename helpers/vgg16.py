@@ -143,7 +143,7 @@ def activation_statistics(folded, images, batch_size):
 
 @keras.saving.register_keras_serializable("helpers")
 class FusedBatchNormalization(layers.BatchNormalization):
-    """Keras's layer; in training TensorFlow's fused kernel does the work, a fifth more images a second."""
+    """Keras's layer; in training TensorFlow's fused kernel does the work, which is faster."""
 
     def call(self, inputs, training=None, mask=None):
         if not (training and self.trainable and keras.backend.backend() == "tensorflow"):
