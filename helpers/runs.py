@@ -214,6 +214,7 @@ RULES = {
     "factor": (float, lambda value: value > 0, "more than 0"),
     "dropout": (float, lambda value: 0 <= value < 1, "from 0 to below 1"),
     "smoothing": (float, lambda value: 0 <= value < 1, "from 0 to below 1"),
+    "share": (float, lambda value: 0 <= value < 1, "from 0 to below 1"),
     "precision": (str, *one_of("float32", "mixed_bfloat16")),
     "flips": (str, *one_of("none", "random", "alternating")),
     "views": (str, *one_of("single", "flip", "six")),
