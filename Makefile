@@ -42,8 +42,9 @@ reproduce: $(READY) ## train whatever has no published evidence, cheapest first;
 publish: $(READY) ## copy finished evidence of full CIFAR-10 runs from runs/ to results/
 	EVIDENCE=publish $(PYTHON) train_model.py all
 
-results: $(READY) ## rewrite README's table and picture from results/
+results: $(READY) ## rewrite README's table and picture, and the card of the model, from results/
 	$(PYTHON) -m helpers.report
+	$(PYTHON) -m helpers.model_card
 
 $(PYTHON):
 	@for python in python3.13 python3.12 python3.11 python3 python; do \

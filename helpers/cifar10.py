@@ -92,11 +92,7 @@ def obtain() -> Path:
     advice = f"Put {ARCHIVE} from {URL} into {target.parent}, or set CIFAR10_DIR to a copy that you have"
     if target.exists():
         raise ValueError(f"{target} is damaged: move it away to have it downloaded again")
-    try:
-        download.fetch(url, target, ARCHIVE_MD5)
-    except (OSError, ValueError) as error:
-        raise type(error)(f"CIFAR-10 is not here and cannot be downloaded: {error}. {advice}") from None
-    return target
+    return download.obtain("CIFAR-10", url, target, ARCHIVE_MD5, advice)
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray]:

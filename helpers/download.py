@@ -43,6 +43,15 @@ def fetch(url: str, target: Path, md5: str) -> None:
     fetch(url, target, md5)  # an old leftover may be the damaged part: once more from the beginning
 
 
+def obtain(what: str, url: str, target: Path, md5: str, advice: str) -> Path:
+    """`fetch`, with what to do in the line that says what went wrong."""
+    try:
+        fetch(url, target, md5)
+    except (OSError, ValueError) as error:
+        raise type(error)(f"{what} is not here and cannot be downloaded: {error}. {advice}") from None
+    return target
+
+
 def content(url: str, at_most: int) -> bytes:
     """What a small file holds, in one go."""
     try:

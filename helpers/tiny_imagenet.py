@@ -99,12 +99,8 @@ def obtain() -> Path:
     if found := find():
         return found
     target = cifar10.cache() / ARCHIVE
-    try:
-        download.fetch(URL, target, ARCHIVE_MD5)
-    except (OSError, ValueError) as error:
-        advice = f"Put {ARCHIVE} into {target.parent}, or set TINY_IMAGENET_DIR to a copy that you have"
-        raise type(error)(f"Tiny-ImageNet is not here and cannot be downloaded: {error}. {advice}") from None
-    return target
+    advice = f"Put {ARCHIVE} into {target.parent}, or set TINY_IMAGENET_DIR to a copy that you have"
+    return download.obtain("Tiny-ImageNet", URL, target, ARCHIVE_MD5, advice)
 
 
 def read(path: Path, part: str, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:

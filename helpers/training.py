@@ -336,6 +336,11 @@ def measured(state, splits):
     }
 
 
+def circumstances():
+    """What a record tells of where and by what code it was computed, when nothing was trained."""
+    return {"device": device(), **runs.environment()}
+
+
 def peak_memory_mb():
     """The most memory that this process has held so far, earlier runs in it included."""
     if sys.platform == "win32":

@@ -49,7 +49,8 @@ EARLY = dict(
 FAST = dict(
     parameters={"epochs": 3, "batch_size": 80, "flips": "alternating", "views": "flip"},
     build=lambda: models.fast_cnn(10, widths=(8, 16, 16)),
-    optimizer=lambda steps: optimizers.Muon(3 * steps, steps, batch_size=80),
+    optimizer=lambda steps: optimizers.Muon(
+        3 * steps, steps, batch_size=80, warmup_steps=2, use_ema=True, ema_momentum=0.8),
     augmentation=[training.RandomShift(2)],
     prepare=lambda model, splits: models.whiten(model, splits.train.images),
 )

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 
 import keras
 import numpy as np
@@ -99,6 +100,24 @@ def test_gpu_words():
         for word in ("on", "true", True):
             with pytest.raises(RuntimeError, match="gpu=on, but .* sees no GPU here"):
                 training.use_device(word)
+
+
+def test_averaged_weights_are_what_is_judged(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    source = data.source("sample", train_images=400)
+    found = {}
+    for momentum in (None, 0.0, 0.9999):  # no average, one of the last step alone, one of the first weights
+        parameters = {"epochs": 3, "batch_size": 40, "momentum": momentum}
+        run = runs.start("averaged", source=source, parameters=parameters)
+        options = {} if momentum is None else {"use_ema": True, "ema_momentum": momentum}
+        adam = keras.optimizers.Adam(0.01, **options)
+        build = partial(models.fast_cnn, 10, widths=(8, 16, 16))
+        found[momentum] = training.train(run, source, build, lambda steps, adam=adam: adam)
+    assert found[0.0]["test"] == found[None]["test"] and found[0.0]["history"] == found[None]["history"]
+    learned, kept = (found[momentum]["history"][-1] for momentum in (0.0, 0.9999))
+    assert learned["train_accuracy"] == kept["train_accuracy"] > 0.4
+    assert kept["validation_accuracy"] < 0.3
+    assert found[0.9999]["test"]["correct"] < 0.3 * found[0.9999]["test"]["total"]
 
 
 WITHOUT_TENSORFLOW = """

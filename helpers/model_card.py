@@ -1,0 +1,142 @@
+"""The published model's card: what it is, what it is worth and where it fails, all numbers from evidence.
+
+`make results` writes it beside the model.
+"""
+
+import pandas as pd
+
+from helpers import evaluation, released, report, runs
+
+CARD = "vgg16-cifar10.md"
+EXPERIMENT = "vgg16-released"
+
+
+def text(record, facts, trained, pretrained):
+    """The card of a released model: its record, its file's description, and the records of what made it."""
+    data = record["data"]
+    return f"""# {facts["file"].removesuffix(".keras")}
+
+VGG16, fine-tuned to tell the ten classes of CIFAR-10 apart: {", ".join(facts["classes"])}.
+One file of {facts["bytes"] / 1e6:.1f} MB that takes RGB pixels from 0 to 255, of any size; scaling and
+preprocessing are inside.
+
+```python
+import keras
+
+model = keras.models.load_model("model/{facts["file"]}")  # logits of the ten classes
+```
+
+With calibrated probabilities, photographs of every kind and "none of these": `python classify.py photo.jpg`.
+
+## What it is worth
+
+{accuracy_lines(record)}
+
+{class_table(record, facts["classes"])}
+
+{training_line(trained)}
+This file is seed {record["seed"]}'s, the notebook's default; it was not picked for its score.
+
+## How sure it is
+
+Logits are divided by a temperature of {facts["temperature"]:.3f}, fitted on validation images. The expected
+calibration error on the test images is {record["test"]["ece"]:.2%} with it and
+{record["ece_uncalibrated"]:.2%} without.
+
+## None of the ten
+
+{none_lines(record)}
+
+## What it learned from
+
+- **Source weights:** {source_lines(record, pretrained)}
+- **CIFAR-10:** {data["train"]:,} of its 50,000 training images; the other {data["validation"]:,} decided
+  whatever had to be decided; the {data["test"]:,} test images were only counted at the end.
+- **How:** notebook `04-vgg16-fine-tuning`. Normalisation was folded into the convolutions afterwards and
+  numbers stored in half precision; the accuracy above is of the stored file, one look at each picture.
+
+## What it is for
+
+Examples, teaching, and as something to compare with. It sees 32 x 32 pixels: one thing, in the middle,
+filling most of the picture. Not for decisions about people, not for safety, not for telling species: a
+"bird" is all that it says of a bird.
+
+## Licence
+
+The file is under the repository's licence (LICENSE.txt). CIFAR-10 (Krizhevsky, 2009) and ImageNet's pictures,
+which it learned from, are not part of it; they were collected from the web for research, under terms of their
+own.
+"""
+
+
+def accuracy_lines(record):
+    lines = []
+    for part in ("test", "validation"):
+        correct, total = record[part]["correct"], record[part]["total"]
+        low, high = evaluation.interval(correct, total)
+        lines.append(
+            f"- {part}: **{correct / total:.2%}**, {correct:,} of {total:,} images right "
+            f"(95 % interval {low:.2%} to {high:.2%}); macro F1 {record[part]['macro_f1']:.2%}"
+        )
+    return "\n".join(lines)
+
+
+def class_table(record, classes):
+    table = evaluation.per_class(record["confusion"], classes)
+    return markdown(table[["precision", "recall", "f1"]].map("{:.1%}".format), "class")
+
+
+def markdown(table, corner):
+    head = [f"| {corner} | {' | '.join(table.columns)} |", "| --- |" + " ---: |" * len(table.columns)]
+    return "\n".join(
+        [*head, *(f"| {name} | {' | '.join(row)} |" for name, row in zip(table.index, table.values))]
+    )
+
+
+def training_line(trained):
+    result = evaluation.summary(trained)
+    accuracy = evaluation.mean_and_deviation(result["mean"], result["std"])
+    views = "from both sides of each picture, before the file was made small"
+    return f"Training repeated with {result['n']} seeds: {accuracy} % of the test images ({views})."
+
+
+def none_lines(record):
+    rule = record["none_of_these"]
+    tried = pd.DataFrame(rule["tried"]).T
+    tried = tried.assign(
+        auroc=tried.auroc.map("{:.3f}".format), false_accepts=tried.false_accepts.map("{:.1%}".format)
+    )
+    tried.columns = ["AUROC", "strangers that pass at 95 %"]
+    return f"""Asked about {rule["measured_by"]:,} pictures of twenty ImageNet classes that resemble none of
+the ten and were never trained on, it should say so. Its score is {rule["score"]}; at the threshold that 95 %
+of the validation images pass, {rule["true_accepts"]:.1%} of the test images do, and
+**{rule["false_accepts"]:.1%} of the strangers as well** (AUROC {rule["auroc"]:.3f}). The score was chosen on
+{rule["chosen_by"]:,} other pictures of these classes:
+
+{markdown(tried, "score")}"""
+
+
+def source_lines(record, pretrained):
+    test, data = pretrained["test"], pretrained["data"]
+    return f"""VGG16's convolutions, trained from scratch on {data["train"]:,} pictures of
+  {len(pretrained["confusion"])} ImageNet classes at 32 x 32 pixels (notebook `00-pretrain-backbone`;
+  {test["correct"] / test["total"]:.1%} of {test["total"]:,} test pictures right). SHA-256 of the file:
+  `{record["source_weights"]["sha256"]}`."""
+
+
+def main():
+    """Renew the card, if a model is published."""
+    records = [runs.read_json(path) for path in sorted(runs.RESULTS.glob(f"{EXPERIMENT}/seed-*/record.json"))]
+    if not records:
+        return
+    trained = [record for record in report.read_records() if record["experiment"] == "vgg16-fine-tuned"]
+    pretrained = runs.read_json(runs.RESULTS / "pretrain-vgg16/seed-0/record.json")
+    card = released.FOLDER / CARD
+    facts = released.facts(card.with_suffix(".keras"))
+    content = text(records[0], facts, trained, pretrained)
+    runs.write_whole(card, lambda part: part.write_text(content, encoding="utf-8"))
+    print(f"wrote {card}")
+
+
+if __name__ == "__main__":
+    main()
