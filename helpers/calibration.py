@@ -1,7 +1,7 @@
 """Honest confidence: probabilities that mean what they say, and when to answer "none of these".
 
-    temperature = fit_temperature(logits, labels)       # of validation images
-    probabilities = np.exp(log_probabilities(logits, temperature))
+    found = fit(logits, labels)                         # of validation images: {"temperature", "floor"}
+    probabilities = np.exp(log_probabilities(logits, **found))
     known = familiarity("energy", logits)               # of validation images: higher is more familiar
     limit = threshold(known)                            # lets 95 % of them pass
     separation(known, familiarity("energy", others))    # AUROC, and the share of others that pass
@@ -14,13 +14,21 @@ import base64
 import numpy as np
 
 ACCEPTED = 0.95  # share of the known images that a threshold lets pass
-TEMPERATURES = (0.01, 100.0)
-SCORES = ("probability", "energy", "distance")
+SCORES = ("probability", "energy", "distance", "learned")
+LEAST = 1e-4  # probability of a class, where a floor is taken off
 
 
-def log_probabilities(logits, temperature=1.0):
+def log_probabilities(logits, temperature=1.0, floor=0.0):
+    """Softmax at a temperature; then `floor` is taken off each class's probability, and what is left scaled.
+
+    Label smoothing teaches a network to leave every class some probability: that is the floor.
+    """
     scaled = np.asarray(logits, "float64") / temperature
-    return scaled - log_sum_exp(scaled)[:, None]
+    found = scaled - log_sum_exp(scaled)[:, None]
+    if floor == 0:
+        return found
+    left = np.maximum(np.exp(found) - floor, LEAST)
+    return np.log(left / left.sum(axis=1, keepdims=True))
 
 
 def log_sum_exp(logits):
@@ -28,40 +36,61 @@ def log_sum_exp(logits):
     return largest[:, 0] + np.log(np.exp(logits - largest).sum(axis=1))
 
 
-def fit_temperature(logits, labels):
-    """The temperature of least loss (Guo et al. 2017, arXiv:1706.04599); log probabilities do as logits.
+def fit(logits, labels):
+    """The temperature (Guo et al. 2017, arXiv:1706.04599) and floor of least loss; log probabilities do too.
 
     One image of no class in particular is added: where all answers are right, the loss alone would call for
     a temperature of zero, and every answer would be certain.
     """
-    logits, labels = np.asarray(logits, "float64"), np.asarray(labels)
+    from scipy.optimize import minimize  # here, as classify.py can do without and starts fast
+
+    logits, rows = np.asarray(logits, "float64"), np.arange(len(labels))
     spare = 1 / (len(labels) + 1)
-    aim = (1 - spare) * logits[np.arange(len(labels)), labels] + spare * logits.mean(axis=1)
 
-    # The loss is convex in 1 / temperature: its slope crosses zero once, and halving an interval finds where.
-    cold, hot = np.log(TEMPERATURES)
-    while hot - cold > 1e-6:
-        middle = (cold + hot) / 2
-        expected = (np.exp(log_probabilities(logits, np.exp(middle))) * logits).sum(axis=1)
-        cold, hot = (middle, hot) if expected.mean() > aim.mean() else (cold, middle)
-    return float(np.exp((cold + hot) / 2))
+    def read(numbers):
+        return {"temperature": np.exp(numbers[0]), "floor": 1 / logits.shape[1] / (1 + np.exp(-numbers[1]))}
+
+    def loss(numbers):
+        found = log_probabilities(logits, **read(numbers))
+        return -(1 - spare) * found[rows, labels].mean() - spare * found.mean()
+
+    best = minimize(loss, (np.log(logits.std()), -3.0), method="Nelder-Mead")
+    return {name: round(float(number), 5) for name, number in read(best.x).items()}
 
 
-def familiarity(score, logits, features=None, class_means=None, temperature=1.0):
+def familiarity(score, logits, features=None, reference=None):
     """One number an image, higher where it resembles the training images more.
 
-    probability  of the likeliest class, at the given temperature (Hendrycks, Gimpel 2017, arXiv:1610.02136)
+    probability  of the likeliest class (Hendrycks, Gimpel 2017, arXiv:1610.02136)
     energy       logarithm of the sum of all classes' exponentials (Liu et al. 2020, arXiv:2010.03759)
     distance     cosine of features and nearest class mean, both seen from the centre of the class means
+    learned      a linear layer on the features, from `learn` (outlier exposure: arXiv:1812.04606)
+
+    `reference`: the class means, or the linear layer's weights, its bias last.
     """
     if score == "probability":
-        return np.exp(log_probabilities(logits, temperature).max(axis=1))
+        return np.exp(log_probabilities(logits).max(axis=1))
     if score == "energy":
         return log_sum_exp(np.asarray(logits, "float64"))
     if score == "distance":
-        centre = class_means.mean(axis=0)
-        return (directions(features - centre) @ directions(class_means - centre).T).max(axis=1)
+        means = reference.reshape(-1, features.shape[1])
+        centre = means.mean(axis=0)
+        return (directions(features - centre) @ directions(means - centre).T).max(axis=1)
+    if score == "learned":
+        return features @ reference[:-1] + reference[-1]
     raise ValueError(f"unknown score {score!r}: known are {', '.join(SCORES)}")
+
+
+def learn(features, known, weights):
+    """A linear layer that tells features of known pictures from strangers', for images of given weight."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(features)
+    layer = LogisticRegression(C=1e-3, max_iter=300)
+    layer.fit(scaler.transform(features), known, sample_weight=weights)
+    scaled = layer.coef_[0] / scaler.scale_
+    return np.append(scaled, layer.intercept_ - scaled @ scaler.mean_)
 
 
 def directions(vectors):
@@ -79,8 +108,9 @@ def packed(array):
     return base64.b64encode(np.asarray(array, "<f2").tobytes()).decode()
 
 
-def unpacked(text, rows):
-    return np.frombuffer(base64.b64decode(text), "<f2").reshape(rows, -1).astype("float32")
+def unpacked(text):
+    """Its numbers in a row."""
+    return np.frombuffer(base64.b64decode(text), "<f2").astype("float32")
 
 
 def threshold(known, accept=ACCEPTED):

@@ -9,9 +9,9 @@ Beside the model lies its description, as `released.describe` writes it. These a
 
     classes         in the order of the model's outputs
     input           {"size"}: pixels each way that pictures are read at
-    temperature     what logits are divided by; 1 if absent
-    none_of_these   {"score", "threshold"}, and "class_means" where the score is "distance": what stays below
-                    the threshold is none of the classes; if absent, everything is one of them
+    temperature, floor   what makes probabilities honest (see calibration); 1 and 0 if absent
+    none_of_these   {"score", "threshold"}, and "layers" and "reference" where the score is of features: what
+                    stays below the threshold is none of the classes; if absent, everything is one of them
 """
 
 import hashlib
@@ -85,12 +85,13 @@ class Classifier:
         if missing := {"classes", "input"} - facts.keys():
             raise ValueError(f"the description of {path} lacks {' and '.join(sorted(missing))}")
         self.classes, self.size = facts["classes"], facts["input"]["size"]
-        self.temperature = facts.get("temperature", 1.0)
+        self.calibration = {name: facts[name] for name in ("temperature", "floor") if name in facts}
         self.rule = facts.get("none_of_these")
+        self.features = self.rule.get("layers", ()) if self.rule else ()
         # Only now, as it imports Keras: that takes seconds, and a model that isn't there is missed at once.
         from helpers.inference import Network
 
-        self.network = Network(path, len(self.classes))
+        self.network = Network(path, len(self.classes), self.features)
 
     def classify(self, pictures: Iterable[photos.Source], top: int = 3) -> Iterator[Answer]:
         """An answer to each picture (a path or a file's bytes), in order, while the next are being read."""
@@ -125,16 +126,16 @@ class Classifier:
     def _judged(self, pixels: np.ndarray, top: int) -> Iterator[tuple]:
         logits, features = self.network.outputs(pixels)
         unfamiliar = self._familiarity(logits, features) < self.rule["threshold"] if self.rule else ()
-        probabilities = np.exp(calibration.log_probabilities(logits, self.temperature))
+        probabilities = np.exp(calibration.log_probabilities(logits, **self.calibration))
         for index, row in enumerate(probabilities):
             best = np.argsort(-row, kind="stable")[:top]
             ranking = tuple((self.classes[label], float(row[label])) for label in best)
             yield ranking, bool(self.rule and unfamiliar[index])
 
     def _familiarity(self, logits: np.ndarray, features: np.ndarray) -> np.ndarray:
-        packed = self.rule.get("class_means")
-        means = packed and calibration.unpacked(packed, len(self.classes))
-        return calibration.familiarity(self.rule["score"], logits, features, means, self.temperature)
+        packed = self.rule.get("reference")
+        reference = packed and calibration.unpacked(packed)
+        return calibration.familiarity(self.rule["score"], logits, features, reference)
 
     def heat_map(self, picture: photos.Source, name: str) -> np.ndarray:
         """Where the picture's central square speaks for a class, 0 to 1, `size` each way.

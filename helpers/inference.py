@@ -1,11 +1,12 @@
 """A model file at work: loaded without trusting it, its logits and features, and where it looked."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import ops
 
 from helpers import models, vgg16  # noqa: F401 (a model of one's own may hold their layers)
 
@@ -15,7 +16,9 @@ HEAT_ROWS = 7
 
 
 class Network:
-    def __init__(self, path: Path, classes: int):
+    """A model and, where layers are named, features: the roots of their channels' averages, in a row."""
+
+    def __init__(self, path: Path, classes: int, layers: Sequence[str] = ()):
         try:
             self.model = keras.models.load_model(path, compile=False, safe_mode=True)
         except Exception as error:  # of many kinds; what is told after the first sentence is for programmers
@@ -26,9 +29,18 @@ class Network:
                 f"{path} answers {self.model.output_shape[-1]} classes, its description names {classes}"
             )
 
+        self.named = layers
+
     def outputs(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Logits and features of a batch."""
-        return tuple(map(_numbers, self._tapped(ops.convert_to_tensor(pixels, "float32"), training=False)))
+        """Logits and features of a batch: each picture is looked at from both sides, which are averaged."""
+        sides = [self._outputs(side) for side in (pixels, pixels[:, :, ::-1])]
+        return tuple(sum(both) / 2 for both in zip(*sides))
+
+    def _outputs(self, pixels: np.ndarray) -> list[np.ndarray]:
+        found = self._tapped(ops.convert_to_tensor(pixels, "float32"), training=False)
+        logits, *averages = keras.tree.flatten(found)  # one output alone comes without a list
+        averages = [np.sqrt(np.maximum(_numbers(average), 0)) for average in averages]
+        return [_numbers(logits), np.concatenate([np.empty((len(pixels), 0)), *averages], axis=1)]
 
     def heat(self, pixels: np.ndarray, label: int) -> np.ndarray:
         """LayerCAM (Jiang et al. 2021): an image's activations times what more of each adds to the logit.
@@ -52,9 +64,10 @@ class Network:
 
     @cached_property
     def _tapped(self) -> keras.Model:
-        """The features are what the last dense layer gets."""
-        features = [given for layer, given, _ in self._steps if isinstance(layer, layers.Dense)][-1]
-        return keras.Model(self.model.inputs[0], [self._steps[-1][2], features])
+        found = {layer.name: result for layer, _, result in self._steps}
+        taps = [found[name] for name in self.named]
+        averages = [ops.mean(tap, axis=(1, 2)) if len(tap.shape) == 4 else tap for tap in taps]
+        return keras.Model(self.model.inputs[0], [self._steps[-1][2], *averages])
 
     @cached_property
     def _halves(self) -> tuple[keras.Model, keras.Model]:

@@ -1,21 +1,33 @@
 """The published model: a fine-tuned VGG16 as one file that takes pixels of any size, judged as it is stored.
 
-All that is told of it is the file's: numbers in half precision, one look at each picture.
+All that is told of it is the file's, its numbers in half precision, asked as classify.py asks it.
 """
 
 from typing import NamedTuple
 
+import keras
 import numpy as np
 
 from helpers import calibration, data, evaluation, inference, released, tiny_imagenet, training, vgg16
 
 BATCH = 500
+EVERY = 10  # of the source task's training images one in so many is enough
+FEATURES = ("block4_pool", "features")  # layers that show whether a picture is strange
 
 
 class Outputs(NamedTuple):
     logits: np.ndarray
     features: np.ndarray
-    labels: np.ndarray | None = None
+    labels: np.ndarray
+
+
+class Others(NamedTuple):
+    """Pictures that are not of the data set: of what `names` say; kin are of its classes all the same."""
+
+    exposed: data.Split  # labels: the class that a picture is kin to, -1 for a stranger
+    chosen_by: np.ndarray  # strangers of other kinds
+    measured_by: np.ndarray  # other strangers of those kinds
+    kin: data.Split
 
 
 def store(network, path):
@@ -23,79 +35,120 @@ def store(network, path):
     released.save(vgg16.for_pictures(vgg16.fold(network)), path)
 
 
-def strangers(name):
-    """Two sets of pictures of no known class: Tiny-ImageNet's held-out classes, or any other data."""
-    if name == "tiny-imagenet":
-        place, unseen = tiny_imagenet.obtain(), tuple(tiny_imagenet.HELD_OUT)
-        return [tiny_imagenet.read(place, part, unseen)[0] for part in ("train", "val")]
-    splits = data.source(name).load()
-    return splits.validation.images, splits.test.images
+def others(name, classes):
+    """Strangers from Tiny-ImageNet, the twenty held-out classes among them, or simply other data."""
+    if name != "tiny-imagenet":
+        splits = data.source(name).load()
+        strange = splits.train._replace(labels=np.full(len(splits.train.labels), -1))
+        return Others(strange, splits.validation.images, splits.test.images, splits.test)
+    place, held_out = tiny_imagenet.obtain(), tuple(tiny_imagenet.HELD_OUT)
+    chosen_by, measured_by = (tiny_imagenet.read(place, part, held_out)[0] for part in ("train", "val"))
+    clear = tuple(name for name in tiny_imagenet.CLASSES if tiny_imagenet.KIN.get(name, "") is not None)
+    kind = [tiny_imagenet.KIN.get(name) for name in clear]
+    akin = np.array([classes.index(label) if label else -1 for label in kind])
+    images, labels = tiny_imagenet.read(place, "train", clear)
+    exposed = data.Split(images[::EVERY], akin[labels[::EVERY]])
+    images, labels = tiny_imagenet.read(place, "val", clear)
+    kin = data.Split(images, akin[labels])
+    kin = data.Split(*(part[kin.labels >= 0] for part in kin))
+    return Others(exposed, chosen_by[::EVERY], measured_by, kin)
 
 
-def judge(path, splits, chosen_by, measured_by):
+def judge(path, splits, found):
     """(record, arrays) of the file: its accuracy, its calibration, and when it should say "none of these".
 
-    By the first set of strangers a score of familiarity is chosen, on the second it is measured. Temperature
-    and threshold come from validation images.
+    Temperature, floor and threshold come from validation images. The score of familiarity is chosen by some
+    of the strangers that nothing was learned from, and measured on the others.
     """
-    network = inference.Network(path, len(np.unique(splits.train.labels)))
+    classes = len(np.unique(splits.train.labels))
+    network = inference.Network(path, classes, FEATURES)
     parts = splits._replace(train=training.spread(splits.train, training.TRAIN_SCORED))._asdict()
-    known = {part: outputs(network, images, labels, part) for part, (images, labels) in parts.items()}
-    judged = known["validation"]
-    temperature = round(calibration.fit_temperature(judged.logits, judged.labels), 4)
-    unknown = [outputs(network, images, label="none of the classes") for images in (chosen_by, measured_by)]
-    arrays = {part: answers(known[part], temperature) for part in ("validation", "test")}
-    uncalibrated = answers(known["test"], temperature=1.0)
+    known = {part: outputs(network, part, *pair) for part, pair in parts.items()}
+    kin, exposed = outputs(network, "kin", *found.kin), outputs(network, "exposed", *found.exposed)
+    chosen_by = outputs(network, "strangers", found.chosen_by)
+    measured_by = outputs(network, "other strangers", found.measured_by)
+    honest = calibration.fit(known["validation"].logits, known["validation"].labels)
+    arrays = {part: answers(known[part], **honest) for part in ("validation", "test")}
     record = {
-        **{part: evaluation.metrics(**found) for part, found in arrays.items()},
+        **{part: evaluation.metrics(**told) for part, told in arrays.items()},
+        "test_single_view": evaluation.metrics(**single_view(path, splits.test)),
+        "test_uncalibrated": evaluation.metrics(**answers(known["test"])),
         "confusion": evaluation.confusion(**arrays["test"]),
-        "temperature": temperature,
-        "ece_uncalibrated": evaluation.ece(**uncalibrated),
-        "none_of_these": none_of_these(known, *unknown, temperature),
+        "calibration": honest,
+        "none_of_these": none_of_these(known, exposed, chosen_by, measured_by, kin),
         "bytes": path.stat().st_size,
         "measured": training.circumstances(),
     }
     return record, arrays
 
 
-def answers(found, temperature):
-    """What is kept, as of every run: scores are computed from it."""
-    log_probabilities = calibration.log_probabilities(found.logits, temperature)
-    return {"log_probabilities": log_probabilities.astype("float16"), "labels": found.labels.astype("uint16")}
-
-
-def outputs(network, images, labels=None, label=""):
+def outputs(network, name, images, labels=None):
     batches = [network.outputs(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
-    print(f"{label}: {len(images):,} pictures looked at", flush=True)
+    print(f"{name}: {len(images):,} pictures looked at", flush=True)
     return Outputs(*map(np.concatenate, zip(*batches)), labels)
 
 
-def none_of_these(known, chosen_by, measured_by, temperature):
+def answers(found, **honest):
+    """What is kept, as of every run: scores are computed from it."""
+    log_probabilities = calibration.log_probabilities(found.logits, **honest)
+    return {"log_probabilities": log_probabilities.astype("float16"), "labels": found.labels.astype("uint16")}
+
+
+def single_view(path, split):
+    """What the file says by itself, of one side of each picture."""
+    model = keras.models.load_model(path, compile=False, safe_mode=True)
+    return training.predictions(model, split, "single")
+
+
+def none_of_these(known, exposed, chosen_by, measured_by, kin):
     """The score that tells strangers best from validation images, its threshold, and what both are worth."""
-    packed = calibration.packed(calibration.class_means(known["train"].features, known["train"].labels))
-    means = calibration.unpacked(packed, known["train"].logits.shape[1])
+    train, validation, test = known["train"], known["validation"], known["test"]
+    references = {
+        "distance": calibration.class_means(train.features, train.labels),
+        "learned": calibration.learn(*exposure(train, exposed)),
+    }
+    # As they will be read from the description.
+    references = {score: calibration.packed(array) for score, array in references.items()}
 
     def familiarity(score, found):
-        return calibration.familiarity(score, found.logits, found.features, means, temperature)
+        reference = calibration.unpacked(references[score]) if score in references else None
+        return calibration.familiarity(score, found.logits, found.features, reference)
 
     tried = {
-        score: calibration.separation(familiarity(score, known["validation"]), familiarity(score, chosen_by))
+        score: calibration.separation(familiarity(score, validation), familiarity(score, chosen_by))
         for score in calibration.SCORES
     }
     score = max(tried, key=lambda score: tried[score]["auroc"])
-    limit = calibration.threshold(familiarity(score, known["validation"]))
-    test, unknown = familiarity(score, known["test"]), familiarity(score, measured_by)
+    limit = calibration.threshold(familiarity(score, validation))
+    separation = calibration.separation(familiarity(score, test), familiarity(score, measured_by))
+    passing = {
+        name: float((familiarity(score, found) >= limit).mean())
+        for name, found in {"true_accepts": test, "false_accepts": measured_by, "kin_accepts": kin}.items()
+    }
     return {
         "score": score,
         "threshold": limit,
-        **({"class_means": packed} if score == "distance" else {}),
+        **({"layers": FEATURES, "reference": references[score]} if score in references else {}),
         "tried": tried,
+        "auroc": separation["auroc"],
+        **passing,
         "chosen_by": len(chosen_by.logits),
         "measured_by": len(measured_by.logits),
-        "auroc": calibration.separation(test, unknown)["auroc"],
-        "true_accepts": float((test >= limit).mean()),
-        "false_accepts": float((unknown >= limit).mean()),
+        "exposed": int((exposed.labels < 0).sum()),
+        "kin": {"correct": int((kin.logits.argmax(axis=1) == kin.labels).sum()), "total": len(kin.labels)},
     }
+
+
+def exposure(train, exposed):
+    """Features, whether they are of known classes, and weights: strangers weigh as much as known and kin do.
+
+    Kin are among the known, so that what is learned is not which data set a picture comes from.
+    """
+    features = np.concatenate([train.features, exposed.features])
+    group = np.concatenate([np.zeros(len(train.labels), int), np.where(exposed.labels < 0, 2, 1)])
+    sizes = np.bincount(group, minlength=3)
+    shares = np.array([1, 1, np.count_nonzero(sizes[:2])]) / np.maximum(sizes, 1)
+    return features, group < 2, shares[group] * len(group) / 2
 
 
 def description(record, classes):
@@ -104,10 +157,13 @@ def description(record, classes):
     return {
         "classes": list(classes),
         "input": {"size": 32, "pixels": "RGB, 0 to 255, uint8 or float, of any size"},
-        "temperature": record["temperature"],
-        "none_of_these": {key: rule[key] for key in ("score", "threshold", "class_means") if key in rule},
+        **record["calibration"],
+        "none_of_these": {
+            key: rule[key] for key in ("score", "threshold", "layers", "reference") if key in rule
+        },
         "validation": record["validation"],
         "test": record["test"],
+        "test_single_view": record["test_single_view"],
         "source_weights": record["source_weights"],
         "evidence": f"results/{record['experiment']}/seed-{record['seed']}",
     }

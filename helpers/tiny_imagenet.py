@@ -73,6 +73,23 @@ WORDNET_IDS = """
     n07871810 n07873807 n07875152 n07920052 n09193705 n09246464 n09256479 n09332890 n09428293 n12267677
 """
 CLASSES = tuple(name for name in WORDNET_IDS.split() if name not in HELD_OUT)
+# Training classes that are kinds of CIFAR-10's: who asks about such a picture wants an answer. Those that
+# resemble one without being it (gazelle, lion, school bus, gondola) stand at None: no answer is right.
+KINDS = {
+    "automobile": "n02814533 n03100240 n03670208 n04285008",  # beach wagon, convertible, limousine, racer
+    "bird": "n01855672 n02002724 n02056570 n02058221",  # goose, black stork, king penguin, albatross
+    "cat": "n02123045 n02123394 n02124075",  # tabby, Persian, Egyptian
+    # Chihuahua, Yorkshire terrier, golden and Labrador retriever, German shepherd, standard poodle
+    "dog": "n02085620 n02094433 n02099601 n02099712 n02106662 n02113799",
+    "frog": "n01641577 n01644900",  # bullfrog, tailed frog
+    "ship": "n03662601",  # lifeboat
+    "truck": "n03796401 n03977966",  # moving van, police van
+    None: """
+        n01629819 n02125311 n02129165 n02364673 n02395406 n02403003 n02410509 n02415577 n02423022 n02917067
+        n03393912 n03444034 n03447447 n03599486 n04146614 n04465501 n04487081
+    """,
+}
+KIN = {name: label for label, names in KINDS.items() for name in names.split()}
 # Both layouts: train/n01443537/a.jpg, train/n01443537/images/a.JPEG, val/n01443537/b.jpg; val/images/b.JPEG
 # finds its class in val/val_annotations.txt.
 PICTURE = re.compile(r"(?:^|.*/)(train|val)/(n\d{8}|images)/(?:images/)?([^/]+\.jpe?g)$", re.IGNORECASE)

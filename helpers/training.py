@@ -114,10 +114,9 @@ def train(run, source, build, optimizer, *, frozen=None, augmentation=(), prepar
 
 
 def describe(path, source, model, judged):
-    """Write beside a model what whoever asks it about pictures needs: classes, size, temperature."""
-    temperature = calibration.fit_temperature(judged["log_probabilities"], judged["labels"])
-    size = {"size": model.input_shape[1]}
-    released.describe(path, classes=list(source.classes), input=size, temperature=round(temperature, 4))
+    """Write beside a model what whoever asks it about pictures needs: classes, size, calibration."""
+    honest = calibration.fit(judged["log_probabilities"], judged["labels"])
+    released.describe(path, classes=list(source.classes), input={"size": model.input_shape[1]}, **honest)
 
 
 def trial(run, source, build, optimizer, *, images, augmentation=(), prepare=None):

@@ -21,12 +21,23 @@ def drawn(count, temperature, seed=0, classes=10):
 @pytest.mark.parametrize("temperature", [0.2, 1.0, 1.7, 30.0])
 def test_a_known_temperature_is_recovered(temperature):
     logits, labels = drawn(20_000, temperature)
-    assert calibration.fit_temperature(logits, labels) == pytest.approx(temperature, rel=0.03)
+    found = calibration.fit(logits, labels)
+    assert found["temperature"] == pytest.approx(temperature, rel=0.05) and found["floor"] < 0.003
+
+
+def test_what_label_smoothing_spreads_is_taken_off_again():
+    honest, labels = drawn(20_000, 1.0)
+    smoothed = np.log(0.8 * np.exp(calibration.log_probabilities(honest)) + 0.2 / 10)
+    found = calibration.fit(smoothed, labels)
+    assert found["floor"] == pytest.approx(0.02, abs=0.003)
+    assert found["temperature"] == pytest.approx(1, abs=0.05)
+    restored = calibration.log_probabilities(smoothed, **found)
+    assert evaluation.ece(smoothed, labels) > 0.08 and evaluation.ece(restored, labels) < 0.01
 
 
 def test_the_temperature_found_is_that_of_least_loss_and_calibrates():
     logits, labels = drawn(5_000, 3.0)
-    best = calibration.fit_temperature(logits, labels)
+    best = calibration.fit(logits, labels)["temperature"]
 
     def score(temperature):
         return evaluation.metrics(calibration.log_probabilities(logits, temperature), labels)
@@ -39,35 +50,33 @@ def test_the_temperature_found_is_that_of_least_loss_and_calibrates():
 def test_log_probabilities_give_the_same_temperature_as_logits():
     logits, labels = drawn(2_000, 2.0)
     kept = calibration.log_probabilities(logits)
-    assert calibration.fit_temperature(kept, labels) == pytest.approx(
-        calibration.fit_temperature(logits, labels), rel=1e-5
-    )
+    one, other = (calibration.fit(found, labels)["temperature"] for found in (kept, logits))
+    assert one == pytest.approx(other, rel=1e-3)
 
 
 def test_few_images_all_answered_rightly_do_not_make_it_certain():
     labels = np.arange(75) % 5
     logits = 8.0 * np.eye(5)[labels] + np.random.default_rng(0).normal(0, 1, (75, 5))
-    temperature = calibration.fit_temperature(logits, labels)
-    sure = np.exp(calibration.log_probabilities(logits, temperature)).max(axis=1).mean()
+    sure = np.exp(calibration.log_probabilities(logits, **calibration.fit(logits, labels))).max(axis=1).mean()
     assert 0.97 < sure < 0.999
 
 
 def test_huge_logits_do_no_harm():
     logits = np.array([[1e4, 0.0], [0.0, 1e4], [1e4, 0.0]])
-    assert 0 < calibration.fit_temperature(logits, np.array([0, 1, 1])) <= 100
+    assert np.isfinite(calibration.fit(logits, np.array([0, 1, 1]))["temperature"])
     assert np.isfinite(calibration.log_probabilities(logits)).all()
 
 
 def test_scores_are_those_computed_by_hand():
     logits = np.log([[6.0, 2.0, 2.0], [1.0, 1.0, 2.0]])
     np.testing.assert_allclose(calibration.familiarity("probability", logits), [0.6, 0.5])
-    at_two = calibration.familiarity("probability", logits, temperature=2)
-    np.testing.assert_allclose(at_two[1], 2**0.5 / (2 + 2**0.5))
     np.testing.assert_allclose(calibration.familiarity("energy", logits), np.log([10, 4]))
     means = np.array([[2.0, 1.0], [0.0, 1.0]])  # their centre is (1, 1)
     features = np.array([[3.0, 1.0], [1.0, 2.0], [0.0, 0.0]])
     found = calibration.familiarity("distance", logits, features, means)
     np.testing.assert_allclose(found, [1, 0, 2**-0.5], atol=1e-12)
+    line = np.array([2.0, -1.0, 0.5])  # two weights and a bias
+    np.testing.assert_allclose(calibration.familiarity("learned", logits, features, line), [5.5, 0.5, 0.5])
     with pytest.raises(ValueError, match="unknown score 'enrgy': known are probability, energy, distance"):
         calibration.familiarity("enrgy", logits)
 
@@ -78,7 +87,16 @@ def test_class_means_and_their_text():
     np.testing.assert_allclose(means[3], features[3::10].mean(axis=0))
     text = json.loads(json.dumps(calibration.packed(means)))
     assert len(text) < 14_000
-    np.testing.assert_allclose(calibration.unpacked(text, 10), means, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(calibration.unpacked(text).reshape(10, -1), means, rtol=1e-3, atol=1e-4)
+
+
+def test_a_layer_that_was_shown_strangers_tells_others_of_their_kind():
+    random = np.random.default_rng(0)
+    known, strange, others = (random.normal(middle, 1, (500, 6)) * np.arange(1, 7) for middle in (1, 0, 0))
+    features, weights = np.concatenate([known, strange[:100]]), np.repeat([1.0, 5.0], [500, 100])
+    line = calibration.learn(features, np.repeat([True, False], [500, 100]), weights)
+    scores = [calibration.familiarity("learned", None, found, line) for found in (known, others)]
+    assert calibration.separation(*scores)["auroc"] > 0.95
 
 
 @pytest.mark.parametrize("count", [20, 101, 5_000])

@@ -120,9 +120,10 @@ def test_the_heat_lies_where_the_class_is(colours, tmp_path):
 
 
 def test_the_score_by_distance_uses_the_means_beside_the_model(model, photos, tmp_path):
-    means = calibration.packed(np.eye(3))
-    rule = {"score": "distance", "threshold": 0.9, "class_means": means}
     network = keras.models.load_model(model)
+    averages = network.layers[-2].name
+    means = calibration.packed(np.eye(3))
+    rule = {"score": "distance", "threshold": 0.9, "layers": [averages], "reference": means}
     facts = {"classes": list(COLOURS), "input": {"size": 32}, "none_of_these": rule}
     path = save(tmp_path / "by-distance.keras", network, **facts)
     Image.new("RGB", (40, 40), "yellow").save(photos / "yellow.png")
@@ -133,14 +134,15 @@ def test_the_score_by_distance_uses_the_means_beside_the_model(model, photos, tm
 def test_vgg16_of_any_size_explains_itself_on_a_grid_of_eight_by_eight(tmp_path):
     plain = vgg16.plain(10)
     network = keras.Sequential([keras.Input((None, None, 3)), layers.Resizing(32, 32), *plain.layers])
-    facts = {"classes": list("abcdefghij"), "input": {"size": 32}}
+    line = calibration.packed(np.ones(1025))
+    rule = {"score": "learned", "threshold": 0.0, "layers": ["block4_pool", "features"], "reference": line}
+    facts = {"classes": list("abcdefghij"), "input": {"size": 32}, "none_of_these": rule}
     found = Classifier(save(tmp_path / "vgg16.keras", network, **facts))
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     logits, features = found.network.outputs(pixels)
-    np.testing.assert_allclose(
-        logits, plain(pixels.astype("float32")), rtol=0.02, atol=0.02
-    )  # half precision
-    assert features.shape == (2, 512)
+    sides = [plain(side.astype("float32")) for side in (pixels, pixels[:, :, ::-1])]
+    np.testing.assert_allclose(logits, sum(sides) / 2, rtol=0.02, atol=0.02)  # half precision
+    assert features.shape == (2, 1024)
     assert found.network.heat(pixels, 3).shape == (2, 8, 8)
     answers = list(found.classify([(runs.ROOT / "example-to-use/pictures/chelsea.jpg")], top=99))
     assert len(answers[0].top) == 10 and not answers[0].unfamiliar

@@ -108,7 +108,8 @@ def test_muon_keeps_kernels_at_their_norm_and_moves_biases_by_nesterov():
 def test_muon_rises_and_falls_and_slows_the_parts_that_it_is_told_to():
     """A kernel's step is as long as its rate, whatever the gradient: so steps show the rates."""
     random = np.random.default_rng(0)
-    kernels = [keras.Variable(random.normal(size=(3, 3, 8, 16)), name=name) for name in ("block1", "block5")]
+    start = random.normal(size=(3, 3, 8, 16)).astype("float32")
+    kernels = [keras.Variable(start, name=name) for name in ("block1", "block5")]
     optimizer = optimizers.Muon(12, 0, 40, slowed={"block1": 0.5}, warmup_steps=4)
     optimizer.build(kernels)
     lengths = []
@@ -119,7 +120,7 @@ def test_muon_rises_and_falls_and_slows_the_parts_that_it_is_told_to():
         lengths.append([np.linalg.norm(new.numpy() - old) for new, old in zip(kernels, scaled)])
     slow, full = np.array(lengths).T
     np.testing.assert_allclose(slow[1:], full[1:] / 2, rtol=1e-3)
-    assert full[0] == 0  # rates rise from nothing
+    assert full[0] < 1e-5  # rates rise from nothing
     assert full[1] < full[2] < full[3] < full[4] and full[5] > full[8] > full[11]
 
 
