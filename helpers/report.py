@@ -17,7 +17,8 @@ import pandas as pd
 from helpers import evaluation, plots, runs
 from helpers.evaluation import mean_and_deviation
 
-# What experiments are called, in the order of their rows; others follow under their own names.
+# The systems of README's table and of the comparison, and what they are called, in the order of their rows.
+# What else is published (probes, trials, ablations) is told of by its notebook only.
 SYSTEMS = {
     "baseline-naive": "Naive CNN",
     "baseline-pooling": "CNN + pooling",
@@ -33,7 +34,6 @@ SYSTEMS = {
     "vgg16-scratch-long": "VGG16 from scratch, longer",
 }
 WHOLE = runs.PUBLISHED_SIZES["cifar10"][0]  # training images of the whole of CIFAR-10
-SOURCE_TASK = "tiny-imagenet"  # no row of its own: its notebook tells of it
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 NO_RESULTS = "No results are published yet: `make reproduce` trains, `make publish` copies the evidence here."
 PICTURE = "accuracy-vs-cost.png"
@@ -54,11 +54,10 @@ th { border-bottom: 2px solid #888; } th:first-child, td:first-child { text-alig
 
 
 def read_records(folder=None):
-    """The records of finished runs below a folder, results/ unless another is given."""
+    """The records of the systems' runs below a folder, results/ unless another is given."""
     folder = runs.RESULTS if folder is None else Path(folder)
     records = [runs.read_json(path) for path in sorted(folder.rglob("record.json"))]
-    finished = (record for record in records if "test" in record and record["data"]["name"] != SOURCE_TASK)
-    return sorted(finished, key=_order)
+    return sorted((record for record in records if record["experiment"] in SYSTEMS), key=_order)
 
 
 def _order(record):
@@ -100,6 +99,7 @@ def _row(system, records):
         "macro_f1": np.mean([record["test"]["macro_f1"] for record in records]),
         "ece": np.mean([record["test"]["ece"] for record in records]),
         "parameters_trained": records[0]["parameters_trained"],
+        "parameters_total": records[0]["parameters_total"],
         "train_pflop": np.median([record["train_pflop"] for record in records]),
         "train_seconds": np.median([run["train_seconds"] for run in measured]),
         "device": "; ".join(sorted({run["device"] for run in measured})),

@@ -31,7 +31,7 @@ def record(
         "schema": 1, "experiment": experiment, "seed": seed, "fingerprint": fingerprint,
         "data": data, "test": test,
         "history": [{"epoch": 1, **accuracies}, {"epoch": 2, **accuracies}],
-        "parameters_trained": 1_234_567, "train_pflop": 0.3612,
+        "parameters_trained": 1_234_567, "parameters_total": 2_000_000, "train_pflop": 0.3612,
         "measured": {"train_seconds": 1000.0 + 100 * seed, "device": "CPU (test)"},
     } | ({"test_single_view": test | {"correct": single}} if single else {})  # fmt: skip
 
@@ -44,9 +44,10 @@ def three(experiment="baseline-fast", **options):
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
-    """A results folder of its own, with two systems and the EDA's record, which is no result."""
+    """A results folder of its own: two systems, an ablation and the EDA's record, which are no systems."""
     monkeypatch.setattr(runs, "RESULTS", tmp_path / "results")
-    for content in [*three(single=9_300), record("baseline-naive", correct=6_500)]:
+    ablation = record("vgg16-probe-block3", correct=9_990)
+    for content in [*three(single=9_300), record("baseline-naive", correct=6_500), ablation]:
         runs.write_json(
             runs.RESULTS / content["experiment"] / f"seed-{content['seed']}" / "record.json", content
         )
