@@ -5,7 +5,7 @@ apart; series are labelled at the line or point, so that no legend has to be mat
 """
 
 import io
-from itertools import cycle
+from itertools import cycle, product
 
 import matplotlib
 import matplotlib.figure
@@ -26,12 +26,16 @@ COSTS = {
     "train_seconds": "Training time of one run (seconds, log scale)",
 }
 ENOUGH_SEEDS = 3  # fewer are provisional
+ACCURACY_TICKS = (10, 20, 30, 40, 50, 60, 70, 80, 85, 90, 92, 94, 95, 96, 97, 98, 99, 99.5, 99.9)
 SIDES = (  # where a point's name may stand, the best first: offset in points, alignments
     ((9, 0), "left", "center"), ((-9, 0), "right", "center"),
     ((0, 10), "center", "bottom"), ((0, -10), "center", "top"),
     ((9, 12), "left", "bottom"), ((-9, 12), "right", "bottom"),
     ((9, -12), "left", "top"), ((-9, -12), "right", "top"),
 )  # fmt: skip
+DISTANCES = (1, 2.5, 4, 6, 8)  # times these offsets, where it is crowded
+BACKGROUND = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # hides leaders that pass below
+LEADER = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4}
 STYLE = {
     "figure.dpi": 110, "savefig.dpi": 110, "figure.facecolor": "white", "axes.facecolor": "white",
     "font.family": "sans-serif", "font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left",
@@ -143,15 +147,19 @@ def accuracies(runs, axis="Test accuracy (%)"):
 
 @styled
 def accuracy_vs_cost(runs, cost="train_pflop"):
-    """Mean test accuracy of {label: records} against cost; bars are one standard deviation over seeds."""
+    """Mean test accuracy of {label: records} against cost; bars are one standard deviation over seeds.
+
+    The scale is that of the mistakes' logarithm: from 94 to 95 % is as hard a step as from 70 to 75.
+    """
     costs = [
         np.median([{**record, **record["measured"]}[cost] for record in group]) for group in runs.values()
     ]
     room = max(1.3, (max(costs) / min(costs)) ** 0.15)  # a factor, as the scale is logarithmic
-    figure = Figure(figsize=(8, 4.8), layout="constrained")
+    figure = Figure(figsize=(8, max(4.8, 0.38 * len(runs))), layout="constrained")
     axes = figure.subplots()
-    axes.set(xscale="log", xlabel=COSTS[cost], ylabel="Test accuracy (%)")
+    axes.set(xscale="log", xlabel=COSTS[cost], ylabel="Test accuracy (%, log scale of the mistakes)")
     axes.set_xlim(min(costs) / room, max(costs) * room)
+    axes.set_yscale("function", functions=(_ease, _accuracy))
     axes.margins(y=0.12)
     points = []
     for (label, records), x in zip(runs.items(), costs, strict=True):
@@ -164,25 +172,40 @@ def accuracy_vs_cost(runs, cost="train_pflop"):
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
+    low, high = axes.get_ylim()
+    axes.set_yticks([tick for tick in ACCURACY_TICKS if low <= tick <= high])
     bars = f"bars: one standard deviation over seeds; hollow: provisional, fewer than {ENOUGH_SEEDS} seeds"
     figure.supxlabel(bars, fontsize=9, color=FAINT)
     _label_points(axes, points)
     return figure
 
 
+def _ease(accuracy):
+    """How few mistakes an accuracy in percent leaves, as a logarithm; none count as one in 10,000."""
+    return -np.log10(np.maximum(100 - np.asarray(accuracy), 0.01))
+
+
+def _accuracy(ease):
+    return 100 - 10 ** -np.asarray(ease)
+
+
 def _label_points(axes, points):
-    """Name each point on the first side where the name meets no other point or name."""
+    """Name each point at the nearest place where the name meets no other point or name."""
     axes.figure.draw_without_rendering()
     frame = axes.get_window_extent()
     taken = [Bbox.from_bounds(*(axes.transData.transform((x, y)) - 7), 14, 14) for _, x, y in points]
     for label, x, y in points:
-        name = axes.annotate(label, (x, y), (0, 0), textcoords="offset points", fontsize=9)
+        name = axes.annotate(label, (x, y), (0, 0), textcoords="offset points", fontsize=9, bbox=BACKGROUND)
         name.set_in_layout(False)  # a name that is tried outside would shrink the axes
-        for offset, ha, va in SIDES:
-            name.set(position=offset, ha=ha, va=va)
+        for distance, (offset, ha, va) in product(DISTANCES, SIDES):
+            place = (distance * offset[0], distance * offset[1])
+            name.set(position=place, ha=ha, va=va)
             box = name.get_window_extent()
-            if frame.x0 < box.x0 and box.x1 < frame.x1 and not box.count_overlaps(taken):
+            inside = frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 and box.y1 < frame.y1
+            if inside and not box.count_overlaps(taken):
                 break
+        if distance > 1:
+            axes.annotate("", (x, y), place, textcoords="offset points", arrowprops=LEADER, zorder=1)
         taken.append(box)
 
 
@@ -236,7 +259,7 @@ def per_class(matrix, classes):
 
 
 @styled
-def mistakes(images, labels, predicted, classes, confidence=None, shown=24, columns=8):
+def mistakes(images, labels, predicted, classes, confidence=None, shown=24, columns=8, title=None):
     """Wrongly classified images, the surest first where confidence is given, each with both its classes."""
     labels, predicted = np.asarray(labels), np.asarray(predicted)
     wrong = np.flatnonzero(labels != predicted)
@@ -245,7 +268,7 @@ def mistakes(images, labels, predicted, classes, confidence=None, shown=24, colu
     wrong = wrong[:shown]
     rows = max(1, -(-len(wrong) // columns))
     figure = Figure(figsize=(1.32 * columns, 1.72 * rows + 0.4), layout="constrained")
-    title = f"{(labels != predicted).sum():,} of {len(labels):,} wrong"
+    title = title or f"{(labels != predicted).sum():,} of {len(labels):,} wrong"
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
@@ -255,5 +278,5 @@ def mistakes(images, labels, predicted, classes, confidence=None, shown=24, colu
         sure = "" if confidence is None else f" {100 * confidence[index]:.0f} %"
         said, true = classes[predicted[index]], classes[labels[index]]
         axes.set_title(f"{said}{sure}\n", color=VERMILLION, fontsize=9, loc="center", pad=2)
-        axes.text(0.5, 1.03, f"is {true}", transform=axes.transAxes, ha="center", fontsize=9)
+        axes.text(0.5, 1.03, f"label: {true}", transform=axes.transAxes, ha="center", fontsize=9)
     return figure

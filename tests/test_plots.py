@@ -72,6 +72,22 @@ def test_accuracy_vs_cost(cost, unit):
     assert sure.get_markerfacecolor() == plots.BLUE and once.get_markerfacecolor() == "white"
 
 
+def test_names_stay_apart_where_points_crowd():
+    crowd = {f"a system called {n}": [record(0.94 + 0.001 * n)] for n in range(12)}
+    axes = plots.accuracy_vs_cost(crowd).axes[0]
+    axes.figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
+    assert len(boxes) == 12
+    assert not any(box.count_overlaps(boxes[:n]) for n, box in enumerate(boxes))
+    assert all(axes.get_window_extent().count_contains(box.corners()) == 4 for box in boxes)
+
+
+def test_accuracy_without_a_mistake_has_a_place_too():
+    axes = plots.accuracy_vs_cost({"perfect": [record(1.0)], "usual": [record(0.9)]}).axes[0]
+    low, high = axes.get_ylim()
+    assert low < 90 and np.isfinite(high) and plots.png(axes.figure)
+
+
 def test_confusion_shows_counts_and_shares_of_the_true_class():
     figure = plots.confusion([[90, 10, 0], [5, 45, 0], [0, 0, 10]], CLASSES)
     assert {"90", "90.0 %", "10", "10.0 %", "45", "5"} <= set(texts(figure)) and "0.0 %" not in texts(figure)
