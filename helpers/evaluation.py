@@ -38,6 +38,13 @@ def ece(log_probabilities, labels, bins=CONFIDENCE_BINS):
     return float(np.abs(gaps).sum() / len(labels))
 
 
+def brier(log_probabilities, labels):
+    """Squared distance of the probabilities from the truth, summed over classes: 0 to 2 (Brier 1950)."""
+    log_probabilities, labels = _checked(log_probabilities, labels)
+    truth = np.eye(log_probabilities.shape[1])[labels]
+    return float(np.square(np.exp(log_probabilities) - truth).sum(axis=1).mean())
+
+
 def answers(log_probabilities):
     """The class that each row answers, and its probability."""
     log_probabilities = np.asarray(log_probabilities, dtype=np.float64)

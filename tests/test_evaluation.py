@@ -49,6 +49,13 @@ def test_ece_by_hand():
     assert evaluation.ece(np.log(probabilities), labels) == pytest.approx(0.35)
 
 
+def test_brier_by_hand():
+    probabilities = np.array([[0.8, 0.2], [0.6, 0.4]])
+    assert evaluation.brier(np.log(probabilities), [0, 1]) == pytest.approx((2 * 0.04 + 2 * 0.36) / 2)
+    with np.errstate(divide="ignore"):
+        assert evaluation.brier(np.log(np.eye(2)), [1, 0]) == 2
+
+
 def test_certain_and_right_is_perfectly_calibrated():
     with np.errstate(divide="ignore"):
         certain = np.log(np.eye(3))
