@@ -147,7 +147,7 @@ def calibrated(systems, validation):
 def _calibrated(answers, validation):
     pairs = zip(answers.log_probabilities, validation.log_probabilities)
     scaled = [
-        calibration.log_probabilities(said, calibration.fit_temperature(judged, validation.labels))
+        calibration.log_probabilities(said, **calibration.fit(judged, validation.labels))
         for said, judged in pairs
     ]
     return answers._replace(log_probabilities=np.stack(scaled))
