@@ -28,7 +28,6 @@ class Network:
             raise ValueError(
                 f"{path} answers {self.model.output_shape[-1]} classes, its description names {classes}"
             )
-
         self.named = layers
 
     def outputs(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -22,7 +22,7 @@ class Outputs(NamedTuple):
 
 
 class Others(NamedTuple):
-    """Pictures that are not of the data set: of what `names` say; kin are of its classes all the same."""
+    """Pictures that are not of the data set: strangers to its classes, and kin, which belong to them."""
 
     exposed: data.Split  # labels: the class that a picture is kin to, -1 for a stranger
     chosen_by: np.ndarray  # strangers of other kinds
