@@ -18,7 +18,7 @@ help: ## this list
 run: $(READY) ## read the published results, then train in small and compare (10 minutes on two cores)
 	$(PYTHON) train_model.py
 
-test: lint $(READY_DEV) ## everything that is checked, offline, in under 12 minutes
+test: lint $(READY_DEV) ## everything that is checked, offline (15 minutes on two cores)
 	$(PYTHON) -m pytest
 	RUNS_DIR=$$(mktemp -d) $(PYTHON) -m pytest --nbval $(NOTEBOOKS)
 

@@ -140,18 +140,23 @@ def source_lines(record, pretrained):
   `{record["source_weights"]["sha256"]}`."""
 
 
-def main():
-    """Renew the card, if a model is published."""
+def current():
+    """The card of the published model, None where there is none."""
     records = [runs.read_json(path) for path in sorted(runs.RESULTS.glob(f"{EXPERIMENT}/seed-*/record.json"))]
     if not records:
-        return
+        return None
     trained = [record for record in report.read_records() if record["experiment"] == "vgg16-fine-tuned"]
     pretrained = runs.read_json(runs.RESULTS / "pretrain-vgg16/seed-0/record.json")
-    card = released.FOLDER / CARD
-    facts = released.facts(card.with_suffix(".keras"))
-    content = text(records[0], facts, trained, pretrained)
-    runs.write_whole(card, lambda part: part.write_text(content, encoding="utf-8"))
-    print(f"wrote {card}")
+    facts = released.facts((released.FOLDER / CARD).with_suffix(".keras"))
+    return text(records[0], facts, trained, pretrained)
+
+
+def main():
+    """Renew the card, if a model is published."""
+    card, content = released.FOLDER / CARD, current()
+    if content:
+        runs.write_whole(card, lambda part: part.write_text(content, encoding="utf-8"))
+        print(f"wrote {card}")
 
 
 if __name__ == "__main__":

@@ -76,7 +76,8 @@ CLASSES = tuple(name for name in WORDNET_IDS.split() if name not in HELD_OUT)
 # Training classes that are kinds of CIFAR-10's: who asks about such a picture wants an answer. Those that
 # resemble one without being it (gazelle, lion, school bus, gondola) stand at None: no answer is right.
 KINDS = {
-    "automobile": "n02814533 n03100240 n03670208 n04285008",  # beach wagon, convertible, limousine, racer
+    # beach wagon, convertible, limousine, sports car
+    "automobile": "n02814533 n03100240 n03670208 n04285008",
     "bird": "n01855672 n02002724 n02056570 n02058221",  # goose, black stork, king penguin, albatross
     "cat": "n02123045 n02123394 n02124075",  # tabby, Persian, Egyptian
     # Chihuahua, Yorkshire terrier, golden and Labrador retriever, German shepherd, standard poodle

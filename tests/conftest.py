@@ -1,5 +1,8 @@
 """What several tests share: small real notebooks, and what the runner does with them."""
 
+import subprocess
+import sys
+
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
@@ -17,6 +20,17 @@ def write_notebook(path, *cells, parameters="epochs: int = 1  # passes"):
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(content, path)
     return path
+
+
+def execute(notebook, folder, environment, *words, figure="image/png"):
+    """Run a notebook in a fresh kernel: status, last line of error, what it said, number of figures."""
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", notebook, "out.ipynb", *words]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    cells = nbformat.read(folder / "out.ipynb", as_version=4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    said = "".join(output.text for output in outputs if output.output_type == "stream")
+    figures = [output for output in outputs if figure in output.get("data", {})]
+    return done.returncode, done.stderr.rstrip().splitlines()[-1:], said, len(figures)
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
 """The application notebook, headless, on whatever people give it; and the published model's answers."""
 
 import os
-import subprocess
-import sys
 
-import nbformat
 import pandas as pd
 import pytest
+from conftest import execute
 from PIL import Image
 
 import classify
@@ -21,17 +19,10 @@ ANSWERS = {
 }  # fmt: skip
 
 
-def execute(folder, **parameters):
-    """Run the notebook in a fresh kernel: status, last line of error, what it said, figures."""
+def apply(folder, **parameters):
     words = [word for pair in parameters.items() for word in ("-p", *map(str, pair))]
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", NOTEBOOK, folder / "out.ipynb", *words]
     environment = os.environ | {"RUNS_DIR": str(folder / "runs")}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    cells = nbformat.read(folder / "out.ipynb", as_version=4).cells
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    said = "".join(output.text for output in outputs if output.output_type == "stream")
-    figures = [output for output in outputs if "image/jpeg" in output.get("data", {})]
-    return done.returncode, done.stderr.rstrip().splitlines()[-1:], said, len(figures)
+    return execute(NOTEBOOK, folder, environment, *words, figure="image/jpeg")
 
 
 def test_the_published_model_knows_what_it_should_and_what_it_does_not():
@@ -45,7 +36,7 @@ def test_a_folder_with_a_broken_picture_becomes_a_table(tmp_path):
     photos.mkdir()
     Image.open(PICTURES / "chelsea.jpg").save(photos / "cat.png")
     (photos / "broken.jpg").write_text("no picture")
-    status, error, said, figures = execute(tmp_path, pictures=photos, top=2)
+    status, error, said, figures = apply(tmp_path, pictures=photos, top=2)
     assert status == 0, error
     assert figures == 1 and "2 pictures" in said
     table = pd.read_csv(tmp_path / "runs" / "answers.csv", index_col="picture")
@@ -56,7 +47,7 @@ def test_a_folder_with_a_broken_picture_becomes_a_table(tmp_path):
 
 @pytest.mark.slow
 def test_a_picture_that_is_not_there_is_one_clear_line(tmp_path):
-    status, (error,), _, _ = execute(tmp_path, pictures="nowhere.jpg")
+    status, (error,), _, _ = apply(tmp_path, pictures="nowhere.jpg")
     assert status == 1 and error == "FileNotFoundError: nowhere.jpg: there is no such file or folder"
     assert not (tmp_path / "runs" / "answers.csv").exists()
 

@@ -6,9 +6,9 @@ import subprocess
 import sys
 import time
 
-import nbformat
 import numpy as np
 import pytest
+from conftest import execute
 from PIL import Image
 from test_data import BATCH_SIZE, Server, needs_cifar10, small_batch, write_archive
 
@@ -265,23 +265,17 @@ def repository(tmp_path, server):
     return root
 
 
-def execute(repository, url, *words):
-    """Run the notebook on a machine without CIFAR-10: status, last line of error, what it said, figures."""
+def fetch(repository, url, *words):
+    """Run the notebook on a machine without CIFAR-10."""
     environment = {k: v for k, v in os.environ.items() if k not in ("CIFAR10_DIR", "RUNS_DIR")}
     environment |= {"KERAS_HOME": str(repository / "keras"), "CIFAR10_URL": url}
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", NOTEBOOK, "out.ipynb", *words]
-    done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
-    cells = nbformat.read(repository / "out.ipynb", as_version=4).cells
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    said = "".join(output.text for output in outputs if output.output_type == "stream")
-    figures = [output for output in outputs if "image/png" in output.get("data", {})]
-    return done.returncode, done.stderr.rstrip().splitlines()[-1:], said, len(figures)
+    return execute(NOTEBOOK, repository, environment, *words)
 
 
 @pytest.mark.slow
 def test_the_notebook_downloads_and_writes_pictures_and_shows_them(repository, server, tmp_path):
     server.plan = ["cut off", "whole"]  # it goes on where the connection broke off
-    status, _, said, figures = execute(repository, server.url)
+    status, _, said, figures = fetch(repository, server.url)
     assert status == 0 and figures == 1 and len(server.requests) == 2
     training, test = pictures.load(repository / "runs" / "cifar10-pictures")
     planes, labels = zip(*map(small_batch, cifar10.BATCHES))
@@ -291,14 +285,14 @@ def test_the_notebook_downloads_and_writes_pictures_and_shows_them(repository, s
     assert "cifar10-pictures: 120 of 120 pictures, 120 of them new" in said
     assert data.pixel_digest(training.images) in said
     words = ("-p", "folder", str(tmp_path / "mine"), "-p", "pictures_per_class", "1")
-    assert execute(repository, server.url, *words)[0] == 0
+    assert fetch(repository, server.url, *words)[0] == 0
     assert len(stamps(tmp_path / "mine")) == 20 and len(server.requests) == 2  # no second download
 
 
 @pytest.mark.slow
 def test_a_wrong_file_ends_the_notebook_with_one_clear_line(repository, server):
     server.plan = ["wrong"]
-    status, (line,), _, _ = execute(repository, server.url)
+    status, (line,), _, _ = fetch(repository, server.url)
     assert status == 1 and line.startswith("ValueError: CIFAR-10 is not here and cannot be downloaded")
     assert "is not the right file (md5" in line and not (repository / "runs").exists()
 
@@ -306,7 +300,7 @@ def test_a_wrong_file_ends_the_notebook_with_one_clear_line(repository, server):
 @pytest.mark.slow
 def test_without_network_the_notebook_says_so_in_one_line_and_goes_on(repository, server):
     server.plan = [404]
-    status, _, said, figures = execute(repository, server.url)
+    status, _, said, figures = fetch(repository, server.url)
     assert status == 0 and figures == 0 and not (repository / "runs").exists()
     assert said.startswith("CIFAR-10 is not here and cannot be downloaded") and said.count("\n") == 1
 
