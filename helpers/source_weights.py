@@ -1,5 +1,7 @@
 """Where transfer starts from: `tiny-imagenet` (in model/), `imagenet` (downloaded), `scratch`, or a file."""
 
+import os
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -7,8 +9,13 @@ import keras
 from helpers import download, released, runs
 
 RELEASED = {"tiny-imagenet": "vgg16-tiny-imagenet-32.weights.h5"}
-# Of Keras's file, which keras.applications checks after the download; a run can be named before there is one.
-IMAGENET_MD5 = {"VGG16": "6d6bbae143d832006294945121d1f1fc"}
+# Keras's files, as they can be named before they are there. Keras checks the two that have an md5.
+IMAGENET = {
+    "VGG16": {"md5": "6d6bbae143d832006294945121d1f1fc"},
+    "ResNet50": {"md5": "4d473c1dd8becc155b73f8504c6f6626"},
+    "MobileNetV2": {"file": "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"},
+}
+IMAGENET_SIZE = 224  # of MobileNetV2 there are others, for smaller pictures: they would be a second change
 NAMES = (*RELEASED, "imagenet", "scratch")
 
 
@@ -17,34 +24,46 @@ def identity(weights, application="VGG16"):
     if weights == "scratch":
         return None
     if weights == "imagenet":
-        return {"name": weights, "md5": IMAGENET_MD5[application]}
+        return {"name": weights} | IMAGENET[application]
     if weights in RELEASED:
         return {"name": weights, "sha256": released.facts(released.FOLDER / RELEASED[weights])["sha256"]}
-    path = _own(weights)
+    path = _path(weights)
     return {"name": path.name, "sha256": download.file_digest(path, "sha256")}
+
+
+def as_found(identity):
+    """The sha256 of a file that nobody checks, as it lies in Keras's cache: what was really started from."""
+    path = _cache() / (identity or {}).get("file", "")
+    return {"source_weights_sha256": download.file_digest(path, "sha256")} if path.is_file() else {}
 
 
 def convolutions(weights, image_size=32, application="VGG16"):
     """keras.applications' network without top, with these weights. Its own code reads the file."""
-    build = getattr(keras.applications, application)
-    shape = (image_size, image_size, 3)
-    if weights == "scratch":
-        return build(include_top=False, weights=None, input_shape=shape)
-    if weights == "imagenet":
-        try:
-            return build(include_top=False, weights=weights, input_shape=shape)
-        except Exception as error:  # Keras raises a bare Exception where the download fails
-            raise ConnectionError(f"ImageNet's weights of {application} cannot be had: {error}") from None
-    path = released.FOLDER / RELEASED[weights] if weights in RELEASED else _own(weights)
+    build = partial(getattr(keras.applications, application), include_top=False)
+    network = build(weights=None, input_shape=(image_size, image_size, 3))
+    if weights != "scratch":
+        network.set_weights(_read(build, weights, application).get_weights())
+    return network
+
+
+def _read(build, weights, application):
+    file = weights if weights == "imagenet" else _path(weights)
     try:
-        return build(include_top=False, weights=path, input_shape=shape)
-    except (ValueError, OSError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path} does not hold {application}'s convolutions: {reason}") from None
+        return build(weights=file, input_shape=(IMAGENET_SIZE, IMAGENET_SIZE, 3))
+    except Exception as error:  # Keras raises a bare Exception where the download fails
+        reason = str(error).split("\n")[0]
+        if weights == "imagenet":
+            told = f"ImageNet's weights of {application} cannot be had ({reason})"
+            raise ConnectionError(f"{told}: with no network, put that file into {_cache()}") from None
+        raise ValueError(f"{file} does not hold {application}'s convolutions: {reason}") from None
 
 
-def _own(weights):
-    path = Path(weights).expanduser()
+def _cache():
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
+
+
+def _path(weights):
+    path = released.FOLDER / RELEASED[weights] if weights in RELEASED else Path(weights).expanduser()
     if path.is_file():
         return path
     raise FileNotFoundError(f"weights={weights!r}: no such file; {runs.nearest(weights, NAMES)}")

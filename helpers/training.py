@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 from keras import layers, ops
 
-from helpers import calibration, evaluation, models, released, runs
+from helpers import calibration, evaluation, models, released, runs, source_weights
 from helpers.frozen import features
 
 # How the test images are looked at: (mirrored, shift in pixels, weight). "six" is airbench's set of views.
@@ -294,7 +294,7 @@ def gather(run, model, splits, state):
         "epochs": state["epoch"],
         "parameters_trained": models.count_parameters(model)[0],
         "train_pflop": train_pflop(model, state["epoch"] * len(splits.train.images)),
-        "measured": measured(state, splits),
+        "measured": measured(state, splits) | source_weights.as_found(run.weights),
     }
     if views != "single":
         record["test_single_view"] = evaluation.metrics(**predictions(model, splits.test, "single"))

@@ -1,6 +1,9 @@
 """Files in model/ and source weights: small, described, checked; what is wrong is said in a line."""
 
 import json
+import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -108,3 +111,37 @@ def test_scratch_and_imagenet_are_told_apart_without_a_download():
     assert source_weights.identity("imagenet")["name"] == "imagenet"
     one, other = (runs.fingerprint("x", {}, {}, source_weights.identity(w)) for w in ("scratch", "imagenet"))
     assert one != other
+
+
+AT_ANOTHER_SIZE = """
+import keras, numpy as np
+from helpers import download, source_weights
+
+file = source_weights.IMAGENET["MobileNetV2"]["file"]
+cache = source_weights._cache()
+cache.mkdir(parents=True)
+known = source_weights.identity("imagenet", "MobileNetV2")
+assert known == {"name": "imagenet", "file": file} and source_weights.as_found(known) == {}
+for name in (file, file.replace("224", "96")):
+    network = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(96, 96, 3))
+    network.get_layer("Conv1").kernel.assign(np.full((3, 3, 3, 32), int("224" in name)))
+    network.save(cache / name)
+found = source_weights.convolutions("imagenet", 96, "MobileNetV2")
+assert found.input_shape == (None, 96, 96, 3) and (found.get_layer("Conv1").get_weights()[0] == 1).all()
+assert source_weights.identity("imagenet", "MobileNetV2") == known
+digest = download.file_digest(cache / file, "sha256")
+assert source_weights.as_found(known) == {"source_weights_sha256": digest}
+assert source_weights.as_found(source_weights.identity("imagenet")) == source_weights.as_found(None) == {}
+(cache / file).write_bytes(b"no weights")
+try:
+    source_weights.convolutions("imagenet", 96, "MobileNetV2")
+except ConnectionError as error:
+    assert "weights of MobileNetV2 cannot be had" in str(error) and str(cache) in str(error)
+"""
+
+
+def test_mobilenet_starts_from_the_checkpoint_for_224_at_every_size(tmp_path):
+    environment = os.environ | {"KERAS_HOME": str(tmp_path)}  # Keras reads it once, when it is imported
+    command = [sys.executable, "-c", AT_ANOTHER_SIZE]
+    done = subprocess.run(command, env=environment, cwd=runs.ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
