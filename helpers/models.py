@@ -36,6 +36,11 @@ def head(classes):
     return layers.Dense(classes, dtype="float32", name="logits")
 
 
+def head_layers(classes):
+    """What a chain ends in: features averaged over the positions, and a linear layer."""
+    return [layers.GlobalAveragePooling2D(name="features"), head(classes)]
+
+
 def naive_cnn(classes, image_size=32):
     """One convolution, no pooling: nearly all of its parameters sit in one dense layer."""
     inputs = keras.Input((image_size, image_size, 3), name="pixels")
@@ -153,6 +158,25 @@ def multiply_adds(model):
     return trained, forward_only
 
 
+def links(network):
+    """A functional network as the links of a chain: its layers, and one model for each residual block.
+
+    A link ends where one tensor is all that the layers to come need. It is named after its last layer.
+    """
+    # Where in the order of layers each tensor is needed for the last time.
+    needed = {
+        id(given): place
+        for place, layer in enumerate(network.layers)
+        for given in keras.tree.flatten(layer.input)
+    }
+    start, first, open_until = network.layers[0].output, 1, 1
+    for place, layer in enumerate(network.layers[1:], 1):
+        if open_until <= place:
+            yield layer if first == place else keras.Model(start, layer.output, name=layer.name)
+            start, first = layer.output, place + 1
+        open_until = max(open_until, needed.get(id(layer.output), place))
+
+
 def joined(lower, upper):
     """One chain of the layers of two."""
     return keras.Sequential([keras.Input(lower.input_shape[1:], name="pixels"), *lower.layers, *upper.layers])
@@ -164,6 +188,21 @@ def split(model, last):
     lower, upper = model.layers[: names.index(last) + 1], model.layers[names.index(last) + 1 :]
     between = keras.Input(lower[-1].output.shape[1:], name="features_of_the_frozen_part")
     return keras.Sequential([keras.Input(model.input_shape[1:]), *lower]), keras.Sequential([between, *upper])
+
+
+def thaw(network, norms=False, momentum=None):
+    """Train every layer but the preprocessing, normalisation only where `norms` says so; returns the network.
+
+    Frozen, normalisation computes with the source task's statistics in training too. Trained, its statistics
+    follow each batch by 1 - momentum.
+    """
+    for layer in network.layers:
+        layer.trainable = not layer.name.endswith("preprocessing")
+    for layer in flat_layers(network):
+        if isinstance(layer, layers.BatchNormalization):
+            layer.trainable = norms
+            layer.momentum = momentum or layer.momentum
+    return network
 
 
 def flat_layers(model):

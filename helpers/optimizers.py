@@ -1,4 +1,8 @@
-"""Muon: the optimizer of the fast rung and of the batch-normed VGG16."""
+"""Optimizers that Keras lacks, and the rate that rises and falls.
+
+Muon is that of the fast rung and of the batch-normed VGG16; Adam by layers that of MobileNetV2, whose
+depthwise kernels are no matrices to make orthogonal.
+"""
 
 import keras
 from keras import ops
@@ -24,11 +28,9 @@ class Muon(keras.optimizers.Optimizer):
     """
 
     def __init__(self, steps, bias_steps, batch_size, rates=RATES, slowed=None, warmup_steps=0, **options):
-        schedules = keras.optimizers.schedules
-        options["learning_rate"] = schedules.PolynomialDecay(1.0, steps, 0.0)
+        options["learning_rate"] = keras.optimizers.schedules.PolynomialDecay(1.0, steps, 0.0)
         if warmup_steps:
-            rising = {"warmup_target": 1.0, "warmup_steps": warmup_steps}
-            options["learning_rate"] = schedules.CosineDecay(0.0, steps - warmup_steps, **rising)
+            options["learning_rate"] = warm_cosine(1.0, steps, warmup_steps)
         super().__init__(**options)
         self.steps, self.bias_steps, self.batch_size = steps, bias_steps, batch_size
         self.warmup_steps = warmup_steps
@@ -39,12 +41,8 @@ class Muon(keras.optimizers.Optimizer):
             return
         super().build(variables)
         self.is_whitening = ["whitening_bias" in variable.path for variable in variables]
-        self.factors = [self.factor(variable.path.split("/")) for variable in variables]
+        self.factors = [factor(self.slowed, variable) for variable in variables]
         self.momenta = self.add_optimizer_variables(variables, "momentum")
-
-    def factor(self, names):
-        factors = (self.slowed[start] for start in self.slowed if any(n.startswith(start) for n in names))
-        return next(factors, 1.0)
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
@@ -76,6 +74,41 @@ class Muon(keras.optimizers.Optimizer):
         config = super().get_config() | {name: getattr(self, name) for name in names}
         del config["learning_rate"]
         return config
+
+
+@keras.saving.register_keras_serializable("helpers")
+class LayerwiseAdam(keras.optimizers.Adam):
+    """Adam that makes parts of the network learn slower, as `slowed` tells it, like Muon's."""
+
+    def __init__(self, *arguments, slowed=None, **options):
+        super().__init__(*arguments, **options)
+        self.slowed = slowed or {}
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        self.factors = [factor(self.slowed, variable) for variable in variables]
+
+    def update_step(self, gradient, variable, learning_rate):
+        slower = self.factors[self._get_variable_index(variable)]
+        super().update_step(gradient, variable, slower * learning_rate)
+
+    def get_config(self):
+        return super().get_config() | {"slowed": self.slowed}
+
+
+def factor(slowed, variable):
+    """Of a variable's rate, by the beginning of the name of its layer or of a model around it."""
+    names = variable.path.split("/")
+    factors = (slowed[start] for start in slowed if any(name.startswith(start) for name in names))
+    return next(factors, 1.0)
+
+
+def warm_cosine(peak, steps, warmup_steps):
+    """A rate that rises to its peak, and falls to zero as a cosine, within so many steps."""
+    rising = {"warmup_target": peak, "warmup_steps": warmup_steps}
+    return keras.optimizers.schedules.CosineDecay(0.0, steps - warmup_steps, **rising)
 
 
 def nesterov(optimizer, gradient, buffer, momentum):

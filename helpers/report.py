@@ -32,6 +32,9 @@ SYSTEMS = {
     "vgg16-fine-tuned": "VGG16 fine-tuned, all",
     "vgg16-scratch": "VGG16 from scratch",
     "vgg16-scratch-long": "VGG16 from scratch, longer",
+    "mobilenetv2-frozen": "MobileNetV2 frozen",
+    "mobilenetv2-last-blocks": "MobileNetV2 fine-tuned, last blocks",
+    "mobilenetv2-fine-tuned": "MobileNetV2 fine-tuned, all",
 }
 WHOLE = runs.PUBLISHED_SIZES["cifar10"][0]  # training images of the whole of CIFAR-10
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"

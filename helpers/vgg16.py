@@ -26,13 +26,13 @@ EPSILON = 1e-3  # added to variances
 
 def batch_normed(classes, image_size=32):
     """Convolutions without bias, each followed by batch normalisation."""
-    return chain(image_size, *convolution_layers(normed=True), *head_layers(classes))
+    return chain(image_size, *convolution_layers(normed=True), *models.head_layers(classes))
 
 
 def plain(classes, image_size=32, *, resized_to=None):
     """The convolutions of Simonyan and Zisserman (2014, arXiv:1409.1556), and one dense layer."""
     resizing = [layers.Resizing(resized_to, resized_to, name="resizing")] if resized_to else []
-    return chain(image_size, *resizing, *convolution_layers(normed=False), *head_layers(classes))
+    return chain(image_size, *resizing, *convolution_layers(normed=False), *models.head_layers(classes))
 
 
 def pretrained(weights, classes, image_size=32, *, resized_to=None):
@@ -68,10 +68,6 @@ def as_application(network):
 def copy_convolutions(one, other):
     for name in CONVOLUTIONS:
         other.get_layer(name).set_weights(one.get_layer(name).get_weights())
-
-
-def head_layers(classes):
-    return [layers.GlobalAveragePooling2D(name="features"), models.head(classes)]
 
 
 def chain(image_size, *rest):

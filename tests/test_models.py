@@ -128,3 +128,43 @@ def test_muon_is_rebuilt_from_its_config():
     optimizer = optimizers.Muon(steps=10, bias_steps=5, batch_size=20)
     again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
     assert again.get_config() == optimizer.get_config()
+
+
+def test_adam_by_layers_moves_a_slowed_layer_less():
+    model = keras.Sequential([
+        keras.Input((4,)),
+        keras.layers.Dense(4, name="block_1_expand"),
+        keras.layers.Dense(4, name="block_10_expand"),
+    ])  # fmt: skip
+    variables = model.trainable_variables
+    before = [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
+    optimizer = optimizers.LayerwiseAdam(0.1, slowed={"block_1_": 0.25})
+    optimizer.build(variables)
+    optimizer.apply([keras.ops.ones(variable.shape) for variable in variables])
+    steps = [start - keras.ops.convert_to_numpy(variable) for start, variable in zip(before, variables)]
+    for step, expected in zip(steps, (0.025, 0.025, 0.1, 0.1)):  # Adam's first step is its rate
+        np.testing.assert_allclose(step, expected, rtol=1e-4)
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+    assert again.get_config() == optimizer.get_config()
+
+
+def test_the_rate_rises_to_its_peak_and_falls_to_zero():
+    rate = optimizers.warm_cosine(0.5, steps=100, warmup_steps=20)
+    found = [float(rate(step)) for step in range(101)]
+    assert found[0] == 0 and max(found) == found[20] == 0.5 and found[100] == pytest.approx(0, abs=1e-6)
+    assert found[10] == pytest.approx(0.25) and found[60] == pytest.approx(0.25)
+
+
+def test_a_network_with_parting_paths_becomes_a_chain():
+    """Two paths that part at once, one inside another's span, and a tensor that is used twice."""
+    pixels = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 1, name="first")(pixels)
+    inner = keras.layers.Conv2D(4, 1)(x)
+    inner = keras.layers.Add()([keras.layers.Conv2D(4, 1)(inner), inner])
+    x = keras.layers.Add(name="sum")([keras.layers.Conv2D(4, 1)(x), inner])
+    network = keras.Model(pixels, keras.layers.ReLU(name="last")(x))
+    chain = keras.Sequential([keras.Input((8, 8, 3)), *models.links(network)])
+    assert [layer.name for layer in chain.layers] == ["first", "sum", "last"]
+    images = np.random.default_rng(0).random((2, 8, 8, 3))
+    found, expected = (keras.ops.convert_to_numpy(each(images)) for each in (chain, network))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
