@@ -1,0 +1,103 @@
+"""How long a model takes to answer: several forms of it side by side, each by turns, medians of the rounds.
+
+    found = latency.forms("MobileNetV2", build, folder)    # Keras's in two precisions, and LiteRT's
+    latency.measure(found, pictures, batch_sizes=[1, 256], rounds=20)
+
+An answer is timed as its user gets it: pixels in, logits out, as arrays, on all cores.
+"""
+
+import os
+import time
+import warnings
+from statistics import median
+from typing import NamedTuple
+
+import numpy as np
+
+from helpers import calibration, evaluation, models
+
+PRECISIONS = {"float32": "float32", "mixed_bfloat16": "bfloat16"}
+JUDGED = 250  # pictures at a time
+
+
+class Form(NamedTuple):
+    """A way to ask a network: a function of pictures, and the bytes of the file that it lies in."""
+
+    answer: object
+    size: int
+
+
+def forms(name, build, folder):
+    """{name: Form} of the network that build() makes: Keras's in two precisions, and exported to LiteRT."""
+    found = {}
+    for policy, precision in PRECISIONS.items():
+        with models.precision(policy):
+            network = build()
+        network.save(folder / "model.keras")
+        size = (folder / "model.keras").stat().st_size
+        found[f"{name}, {precision}"] = Form(network.predict_on_batch, size)
+        if precision == "float32":
+            network.export(folder / "model.tflite", format="litert", verbose=False)
+    exported = (folder / "model.tflite").read_bytes()
+    return found | {f"{name}, LiteRT": Form(litert(exported), len(exported))}
+
+
+def litert(content):
+    """A function of pictures, from what a file of LiteRT's holds."""
+    import tensorflow as tf
+
+    with warnings.catch_warnings():  # to be moved to another package; TensorFlow has it still
+        warnings.filterwarnings("ignore", "(?s).*tf.lite.Interpreter is deprecated")
+        interpreter = tf.lite.Interpreter(model_content=content, num_threads=os.cpu_count())
+    pixels, logits = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    shape = None
+
+    def answer(pictures):
+        nonlocal shape
+        if pictures.shape != shape:
+            shape = pictures.shape
+            interpreter.resize_tensor_input(pixels["index"], shape)
+            interpreter.allocate_tensors()
+        interpreter.set_tensor(pixels["index"], pictures.astype(pixels["dtype"]))
+        interpreter.invoke()
+        return interpreter.get_tensor(logits["index"])
+
+    return answer
+
+
+def measure(forms, pictures, batch_sizes, rounds):
+    """One row for each form and batch size."""
+    rows = []
+    for batch_size in batch_sizes:
+        batch = pictures[np.arange(batch_size) % len(pictures)]
+        for form in forms.values():
+            form.answer(batch)  # what is compiled, compiles now
+        seconds = {name: [] for name in forms}
+        for _ in range(rounds):  # by turns, so that whatever else the machine does slows all of them
+            for name, form in forms.items():
+                seconds[name].append(seconds_of(form.answer, batch))
+        rows += [row(name, form, batch_size, median(seconds[name])) for name, form in forms.items()]
+    return rows
+
+
+def seconds_of(answer, batch):
+    started = time.perf_counter()
+    answer(batch)
+    return time.perf_counter() - started
+
+
+def row(name, form, batch_size, seconds):
+    return {
+        "form": name,
+        "batch_size": batch_size,
+        "milliseconds_a_picture": round(1000 * seconds / batch_size, 4),
+        "pictures_per_second": round(batch_size / seconds, 1),
+        "megabytes": round(form.size / 1e6, 2),
+    }
+
+
+def judge(form, split):
+    """Scores of a form's answers for a split's images."""
+    starts = range(0, len(split.images), JUDGED)
+    logits = np.concatenate([form.answer(split.images[start : start + JUDGED]) for start in starts])
+    return evaluation.metrics(calibration.log_probabilities(logits), split.labels)
