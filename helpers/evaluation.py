@@ -97,6 +97,23 @@ def summary(records, part="test"):
     return {"n": len(accuracies), "mean": float(np.mean(accuracies)), "std": std}
 
 
+def tried(record):
+    """Validation images that each trial of a record got right, of how many, in percent, and beside the first.
+
+    Where a trial stops early, its best epoch is the one that counts.
+    """
+    settings, total = record["parameters"]["trials"], record["data"]["validation"]
+    accuracies = {
+        name: [line["validation_accuracy"] for line in history] for name, history in record["trials"].items()
+    }
+    ends = {
+        name: max(found) if "patience" in settings[name] else found[-1] for name, found in accuracies.items()
+    }
+    table = pd.DataFrame({"correct": {name: round(share * total) for name, share in ends.items()}})
+    table["total"], table["accuracy"] = total, 100 * table["correct"] / total
+    return table.assign(difference=table["accuracy"] - table["accuracy"].iloc[0])
+
+
 def mean_and_deviation(mean, std):
     """94.02 ± 0.11 as text; without the deviation where it is nan, empty where the mean is."""
     if np.isnan(mean):

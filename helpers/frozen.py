@@ -20,30 +20,31 @@ REPORTED = 10_000  # images from one line of progress to the next
 def features(network, splits, copies, label):
     """(the splits with a network's outputs in place of their images, what computing them cost)
 
-    Of the training images there are one or two `copies`: as they are, and mirrored.
+    Of the training images there are one or two `copies`: as they are, and mirrored. A part may be missing.
     """
+    parts = {name: part for name, part in splits._asdict().items() if part}
     folder = runs.RUNS / "features" / digest(network, splits, copies)
     bill = folder / "cost.json"  # written last: without it the files are not all there
     if not bill.is_file():
         started = time.perf_counter()
-        for part, (images, _) in zip(splits._fields, splits):
-            write(
-                network, images, copies if part == "train" else 1, folder / f"{part}.npy", f"{label}  {part}"
-            )
+        for name, part in parts.items():
+            times = copies if name == "train" else 1
+            write(network, part.images, times, folder / f"{name}.npy", f"{label}  {name}")
         seconds = round(time.perf_counter() - started, 1)
         multiply_adds = sum(models.multiply_adds(network))
         pflop = 2 * multiply_adds * copies * len(splits.train.images) / 1e15
         runs.write_json(bill, {"seconds": seconds, "pflop": pflop, "copies": copies})
-    files = (np.load(folder / f"{part}.npy", mmap_mode="r") for part in splits._fields)
-    labels = (np.tile(splits.train.labels, copies), splits.validation.labels, splits.test.labels)
-    return type(splits)(*(type(splits.train)(*both) for both in zip(files, labels))), runs.read_json(bill)
+    files = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in parts}
+    labels = {name: np.resize(part.labels, len(files[name])) for name, part in parts.items()}
+    computed = {name: part._replace(images=files[name], labels=labels[name]) for name, part in parts.items()}
+    return splits._replace(**computed), runs.read_json(bill)
 
 
 def digest(network, splits, copies):
     """Of everything that decides the outputs."""
     described = [layer.get_config() | {"name": ""} for layer in models.flat_layers(network)]
     found = hashlib.sha256(json.dumps([described, copies], sort_keys=True, default=str).encode())
-    for array in [*network.get_weights(), *(images for images, _ in splits)]:
+    for array in [*network.get_weights(), *(part.images for part in splits if part)]:
         found.update(np.ascontiguousarray(array))
     return found.hexdigest()[:12]
 

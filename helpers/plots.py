@@ -146,6 +146,31 @@ def accuracies(runs, axis="Test accuracy (%)"):
 
 
 @styled
+def tried(series):
+    """Validation accuracy of each trial, of {title: record}; beside it what it is above the first one."""
+    tables = {title: evaluation.tried(record) for title, record in series.items()}
+    rows = [len(table) for table in tables.values()]
+    figure = Figure(figsize=(9, 0.36 * sum(rows) + 0.6 * len(rows) + 0.6), layout="constrained")
+    grid = figure.subplots(len(rows), sharex=True, squeeze=False, height_ratios=rows)[:, 0]
+    for axes, (title, table) in zip(grid, tables.items(), strict=True):
+        places = np.arange(len(table))
+        bounds = [evaluation.interval(row.correct, row.total) for row in table.itertuples()]
+        axes.axvline(table["accuracy"].iloc[0], color=FAINT, linewidth=1, linestyle=(0, (3, 2)))
+        axes.hlines(places, *(100 * np.transpose(bounds)), color=BLUE, linewidth=1.5)
+        axes.plot(table["accuracy"], places, "o", color=BLUE, ms=6)
+        for row in places:
+            share, difference = table[["accuracy", "difference"]].iloc[row]
+            text = f"{share:.1f}" + (f" ({difference:+.1f})" if row else "")
+            axes.annotate(text, (1.02, row), xycoords=("axes fraction", "data"), va="center")
+        axes.set_yticks(places, table.index)
+        axes.set(title=title, ylim=(len(table) - 0.5, -0.5))
+        axes.spines["left"].set_visible(False)
+    axes.set(xlabel="Validation accuracy (%)")
+    figure.supxlabel("bars: 95 % intervals; dashed: the first row", fontsize=9, color=FAINT)
+    return figure
+
+
+@styled
 def accuracy_vs_cost(runs, cost="train_pflop"):
     """Mean test accuracy of {label: records} against cost; bars are one standard deviation over seeds.
 

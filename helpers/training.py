@@ -107,9 +107,7 @@ def train(run, source, build, optimizer, *, frozen=None, augmentation=(), prepar
         add_cost(record, cost)
     describe(run.model, source, whole, arrays["validation"])
     run.write(record, **arrays)
-    for leftover in run.folder.glob("*.weights.h5"):
-        leftover.unlink()
-    run.state.unlink()
+    forget_state(run)
     return run.record
 
 
@@ -119,15 +117,33 @@ def describe(path, source, model, judged):
     released.describe(path, classes=list(source.classes), input={"size": model.input_shape[1]}, **honest)
 
 
-def trial(run, source, build, optimizer, *, images, augmentation=(), prepare=None):
-    """The history of a short training on some of the training images. The test images are left alone."""
+def trial(run, source, build, optimizer, *, images, frozen=None, augmentation=(), prepare=None):
+    """The history of a short training on some of the training images. The test images are left alone.
+
+    It is kept, so that an interrupted series of trials goes on with the next one.
+    """
+    kept = run.folder / "history.json"
+    if kept.is_file() and not run.retrain:
+        return runs.read_json(kept)
     splits = source.load()
-    splits = splits._replace(train=spread(splits.train, images))
+    splits = splits._replace(train=spread(splits.train, images), test=None)
     seed_everything(run.seed)
+    if frozen:
+        splits, _ = features(frozen(), splits, run.parameters["copies"], run)
     model = build()
     if prepare:
         prepare(model, splits)
-    return fit(run, model, splits, optimizer, augmentation)["history"]
+    history = fit(run, model, splits, optimizer, augmentation)["history"]
+    runs.write_json(kept, history)
+    forget_state(run)
+    return history
+
+
+def forget_state(run):
+    """What only an unfinished run needs."""
+    for leftover in run.folder.glob("*.weights.h5"):
+        leftover.unlink()
+    run.state.unlink()
 
 
 def fit(run, model, splits, optimizer, augmentation):
@@ -327,11 +343,18 @@ def measured(state, splits):
         "train_seconds": round(seconds, 1),
         "epoch_seconds": state["epoch_seconds"],
         "images_per_second": round(state["epoch"] * len(splits.train.images) / seconds, 1),
+        **machine(),
+        **state["environment"],
+    }
+
+
+def machine():
+    """What computes, how much memory it took, and when."""
+    return {
         "peak_memory_mb": peak_memory_mb(),
         "device": device(),
         "backend": keras.backend.backend(),
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        **state["environment"],
     }
 
 

@@ -1,6 +1,14 @@
-"""What every transfer notebook does with a pretrained network: a linear layer on its frozen features."""
+"""What every transfer notebook does with a pretrained network.
 
+probe    a linear layer on its frozen features
+tried    short trainings side by side, judged on validation images, that choose or explain something
+"""
+
+import re
+import time
+from collections.abc import Callable
 from functools import cache
+from typing import NamedTuple
 
 import keras
 
@@ -42,3 +50,34 @@ def probe(experiment, frozen, *, source, seed, weights, settings=None, retrain=F
 
     training.train(run, source, head, adam, frozen=base)
     return run
+
+
+class Trial(NamedTuple):
+    """A short training; its arguments are those of `training.train`."""
+
+    settings: dict  # what decides its result: as a run's parameters, and `seed` where it isn't the others'
+    build: Callable
+    optimizer: Callable
+    frozen: Callable | None = None
+    augmentation: tuple = ()
+
+
+def tried(experiment, trials, *, source, seed, weights, images, retrain=False):
+    """The record of trials {name: Trial} on so many training images, which `evaluation.tried` reads."""
+    told = {"tried_images": images, "trials": {name: trial.settings for name, trial in trials.items()}}
+    run = runs.start(experiment, source=source, seed=seed, parameters=told, weights=weights, retrain=retrain)
+    if run.record is None:
+        histories, seconds = {}, {}
+        for name, (settings, build, optimizer, frozen, augmentation) in trials.items():
+            place = f"{experiment}-{re.sub(r'[^A-Za-z0-9.]+', '-', name)}"
+            one = runs.Run(place, source.identity, settings.get("seed", seed), settings, weights, retrain)
+            one.make_room()
+            started = time.perf_counter()
+            histories[name] = training.trial(
+                one, source, build, optimizer, images=images, frozen=frozen, augmentation=augmentation
+            )
+            seconds[name] = round(time.perf_counter() - started, 1)
+        run.write(
+            {"trials": histories, "measured": {"seconds": seconds} | training.machine() | runs.environment()}
+        )
+    return run.record

@@ -119,3 +119,14 @@ def test_unusable_counts_are_refused():
         evaluation.interval(5, 4)
     with pytest.raises(ValueError, match="no records"):
         evaluation.summary([])
+
+
+def test_where_a_trial_stops_early_its_best_epoch_counts():
+    history = [{"validation_accuracy": accuracy} for accuracy in (0.25, 0.75, 0.5)]
+    record = {
+        "data": {"validation": 8},
+        "parameters": {"trials": {"plain": {}, "early": {"patience": 1}}},
+        "trials": {"plain": history, "early": history},
+    }
+    table = evaluation.tried(record)
+    assert list(table["correct"]) == [4, 6] and list(table["difference"]) == [0, 25]

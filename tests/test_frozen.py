@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from helpers import data, frozen, models, released, runs, training, transfer
+from helpers import data, evaluation, frozen, models, released, report, runs, training, transfer
 
 
 @pytest.fixture(autouse=True)
@@ -114,3 +114,43 @@ def test_a_trial_reads_validation_and_never_test(source, base):
     )
     assert [line["epoch"] for line in history] == [1, 2] and "validation_accuracy" in history[0]
     assert not list(runs.RUNS.rglob("record.json"))
+
+
+def test_trials_are_recorded_side_by_side_and_not_among_the_results(source, base):
+    def head(rate):
+        return transfer.Trial(
+            {"epochs": 8, "batch_size": 50, "copies": 1, "learning_rate": rate},
+            lambda: keras.Sequential([keras.Input(base.output_shape[1:]), models.head(10)]),
+            lambda steps: keras.optimizers.Adam(rate),
+            frozen=lambda: base,
+        )
+
+    trials = {"fast": head(0.05), "slow": head(1e-9)}
+    told = {"source": source, "seed": 0, "weights": None, "images": 300}
+    record = transfer.tried("rates", trials, **told)
+    table = evaluation.tried(record)
+    assert list(table.index) == ["fast", "slow"] and table.loc["slow", "difference"] < -10
+    last = record["trials"]["fast"][-1]["validation_accuracy"]
+    assert table.loc["fast", "correct"] == round(last * len(source.load().validation.labels))
+    assert transfer.tried("rates", trials, **told) == record
+    assert report.read_records(runs.RUNS) == []
+
+
+def test_a_trial_on_frozen_features_is_made_once_and_leaves_no_weights(source, base, capsys):
+    def head():
+        return keras.Sequential([keras.Input(base.output_shape[1:]), models.head(10)])
+
+    def trial(**options):
+        settings = {"epochs": 1, "batch_size": 50, "copies": 2}
+        run = runs.Run("trial", source.identity, 0, settings, None, **options)
+        run.make_room()
+        return training.trial(
+            run, source, head, lambda steps: keras.optimizers.Adam(1e-3), images=100, frozen=lambda: base
+        )
+
+    history = trial()
+    told = capsys.readouterr().out
+    assert "train through the frozen part, 200 of 200" in told and "test through" not in told
+    assert trial() == history and "epoch 1/1" not in capsys.readouterr().out
+    assert not list(runs.RUNS.rglob("*.weights.h5"))
+    assert trial(retrain=True) == history and "epoch 1/1" in capsys.readouterr().out

@@ -113,3 +113,19 @@ def test_mistakes_are_the_wrong_ones_and_the_surest_first():
 def test_no_mistakes_are_a_figure_too():
     figure = plots.mistakes(np.zeros((2, 8, 8, 3), np.uint8), [0, 1], [0, 1], CLASSES)
     assert "0 of 2 wrong" in texts(figure) and plots.png(figure)
+
+
+def test_trials_stand_beside_the_first_of_their_group_each():
+    def trials(**accuracies):
+        return {
+            "data": {"validation": 1000},
+            "parameters": {"trials": {name: {"epochs": 2} for name in accuracies}},
+            "trials": {
+                name: [{"validation_accuracy": 0.1}, {"validation_accuracy": accuracy}]
+                for name, accuracy in accuracies.items()
+            },
+        }
+
+    figure = plots.tried({"one": trials(right=0.8, wrong=0.55), "other": trials(right=0.7, wrong=0.72)})
+    assert {"80.0", "55.0 (-25.0)", "70.0", "72.0 (+2.0)", "one", "other"} <= set(texts(figure))
+    assert [axes.get_ylim() for axes in figure.axes] == [(1.5, -0.5)] * 2
