@@ -8,7 +8,19 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from helpers import calibration, data, evaluation, inference, released, tiny_imagenet, training, vgg16
+from helpers import (
+    calibration,
+    data,
+    devices,
+    evaluation,
+    inference,
+    looks,
+    released,
+    tiny_imagenet,
+    training,
+    vgg16,
+)
+from helpers.batches import spread
 
 BATCH = 500
 EVERY = 10  # of the source task's training images one in so many is enough
@@ -62,7 +74,7 @@ def judge(path, splits, found):
     """
     classes = len(np.unique(splits.train.labels))
     network = inference.Network(path, classes, FEATURES)
-    parts = splits._replace(train=training.spread(splits.train, training.TRAIN_SCORED))._asdict()
+    parts = splits._replace(train=spread(splits.train, training.TRAIN_SCORED))._asdict()
     known = {part: outputs(network, part, *pair) for part, pair in parts.items()}
     kin, exposed = outputs(network, "kin", *found.kin), outputs(network, "exposed", *found.exposed)
     chosen_by = outputs(network, "strangers", found.chosen_by)
@@ -77,7 +89,7 @@ def judge(path, splits, found):
         "calibration": honest,
         "none_of_these": none_of_these(known, exposed, chosen_by, measured_by, kin),
         "bytes": path.stat().st_size,
-        "measured": training.circumstances(),
+        "measured": devices.circumstances(),
     }
     return record, arrays
 
@@ -97,7 +109,7 @@ def answers(found, **honest):
 def single_view(path, split):
     """What the file says by itself, of one side of each picture."""
     model = keras.models.load_model(path, compile=False, safe_mode=True)
-    return training.predictions(model, split, "single")
+    return looks.predictions(model, split, "single")
 
 
 def none_of_these(known, exposed, chosen_by, measured_by, kin):

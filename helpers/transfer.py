@@ -5,14 +5,13 @@ tried    short trainings side by side, judged on validation images, that choose 
 """
 
 import re
-import time
 from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
 import keras
 
-from helpers import models, runs, training
+from helpers import devices, models, runs, training
 
 # The same for all networks. Features of a picture and of its mirror image are both learned from.
 PROBE = {
@@ -67,17 +66,15 @@ def tried(experiment, trials, *, source, seed, weights, images, retrain=False):
     told = {"tried_images": images, "trials": {name: trial.settings for name, trial in trials.items()}}
     run = runs.start(experiment, source=source, seed=seed, parameters=told, weights=weights, retrain=retrain)
     if run.record is None:
-        histories, seconds = {}, {}
+        found = {}
         for name, (settings, build, optimizer, frozen, augmentation) in trials.items():
             place = f"{experiment}-{re.sub(r'[^A-Za-z0-9.]+', '-', name)}"
-            one = runs.Run(place, source.identity, settings.get("seed", seed), settings, weights, retrain)
+            chosen, decisive = settings.get("seed", seed), settings | {"images": images}
+            one = runs.Run(place, source.identity, chosen, decisive, weights, retrain)
             one.make_room()
-            started = time.perf_counter()
-            histories[name] = training.trial(
-                one, source, build, optimizer, images=images, frozen=frozen, augmentation=augmentation
-            )
-            seconds[name] = round(time.perf_counter() - started, 1)
-        run.write(
-            {"trials": histories, "measured": {"seconds": seconds} | training.machine() | runs.environment()}
-        )
+            told = {"images": images, "frozen": frozen, "augmentation": augmentation}
+            found[name] = training.trial(one, source, build, optimizer, **told)
+        histories = {name: one["history"] for name, one in found.items()}
+        seconds = {name: one["seconds"] for name, one in found.items()}
+        run.write({"trials": histories, "measured": {"seconds": seconds} | devices.circumstances()})
     return run.record

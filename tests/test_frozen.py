@@ -109,9 +109,10 @@ def test_a_needed_model_that_is_not_here_is_trained_again(source, base, capsys):
 def test_a_trial_reads_validation_and_never_test(source, base):
     run = runs.Run("trial", source.identity, 0, {"epochs": 2, "batch_size": 50}, None)
     run.make_room()
-    history = training.trial(
+    found = training.trial(
         run, source, lambda: models.pooling_cnn(10), lambda steps: keras.optimizers.Adam(1e-3), images=100
     )
+    history = found["history"]
     assert [line["epoch"] for line in history] == [1, 2] and "validation_accuracy" in history[0]
     assert not list(runs.RUNS.rglob("record.json"))
 
@@ -133,6 +134,9 @@ def test_trials_are_recorded_side_by_side_and_not_among_the_results(source, base
     last = record["trials"]["fast"][-1]["validation_accuracy"]
     assert table.loc["fast", "correct"] == round(last * len(source.load().validation.labels))
     assert transfer.tried("rates", trials, **told) == record
+    assert all(seconds > 0 for seconds in record["measured"]["seconds"].values())
+    fewer = transfer.tried("rates", trials, **told | {"images": 100})  # other images, another result
+    assert fewer["trials"]["fast"] != record["trials"]["fast"]
     assert report.read_records(runs.RUNS) == []
 
 
@@ -148,9 +152,9 @@ def test_a_trial_on_frozen_features_is_made_once_and_leaves_no_weights(source, b
             run, source, head, lambda steps: keras.optimizers.Adam(1e-3), images=100, frozen=lambda: base
         )
 
-    history = trial()
+    found = trial()
     told = capsys.readouterr().out
     assert "train through the frozen part, 200 of 200" in told and "test through" not in told
-    assert trial() == history and "epoch 1/1" not in capsys.readouterr().out
+    assert found["seconds"] > 0 and trial() == found and "epoch 1/1" not in capsys.readouterr().out
     assert not list(runs.RUNS.rglob("*.weights.h5"))
-    assert trial(retrain=True) == history and "epoch 1/1" in capsys.readouterr().out
+    assert trial(retrain=True)["history"] == found["history"] and "epoch 1/1" in capsys.readouterr().out

@@ -9,13 +9,13 @@ import sys
 import numpy as np
 import pytest
 
-from helpers import runs, training
+from helpers import devices, runs
 
 # Trains one small run: EARLY, which stops early, or FAST. The second argument says where the process
 # kills itself: in a batch of an epoch, or in the middle of writing a file, half of which is then there.
 SCRIPT = """
 import os, signal, sys
-from helpers import data, models, optimizers, runs, training
+from helpers import batches, data, devices, models, optimizers, runs, training
 import keras
 
 def die():
@@ -44,14 +44,14 @@ EARLY = dict(
     build=lambda: models.pooling_cnn(10, dropout=0.3),
     optimizer=lambda steps: keras.optimizers.Adam(
         keras.optimizers.schedules.PiecewiseConstantDecay([20], [0.003, 0.0])),
-    augmentation=[training.RandomShift(2)],
+    augmentation=[batches.RandomShift(2)],
 )
 FAST = dict(
     parameters={"epochs": 3, "batch_size": 80, "flips": "alternating", "views": "flip"},
     build=lambda: models.fast_cnn(10, widths=(8, 16, 16)),
     optimizer=lambda steps: optimizers.Muon(
         3 * steps, steps, batch_size=80, warmup_steps=2, use_ema=True, ema_momentum=0.8),
-    augmentation=[training.RandomShift(2)],
+    augmentation=[batches.RandomShift(2)],
     prepare=lambda model, splits: models.whiten(model, splits.train.images),
 )
 
@@ -59,7 +59,7 @@ exec(sys.argv[2])
 source = data.source("sample", train_images=400)
 options = {"EARLY": EARLY, "FAST": FAST}[sys.argv[1]]
 run = runs.start("trial", source=source, parameters=options.pop("parameters"))
-training.use_device("off")
+devices.use("off")
 training.train(run, source, **options)
 """
 KILLS_IN_TURN = (
@@ -128,7 +128,7 @@ def test_every_notebook_runs_small_and_the_same_run_leaves_the_same_evidence(tmp
 
 @pytest.mark.slow
 def test_a_gpu_asked_for_where_none_is_is_one_line(tmp_path):
-    if training.gpus():
+    if devices.gpus():
         pytest.skip("there is a GPU here")
     done = smoke(tmp_path, "02", "--gpu", "on")
     assert done.returncode == 1 and "FAILED, RuntimeError: gpu=on, but" in done.stdout

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from helpers import data, models, runs, training
+from helpers import batches, data, devices, looks, models, runs, training
 
 
 @pytest.fixture(scope="module")
@@ -18,31 +18,31 @@ def sample():
     return data.source("sample", train_images=500).load()
 
 
-def batches(sample, seed=0, flips="none", epoch=0):
-    made = training.Batches(sample.train, 10, 100, seed, flips)
+def ordered(sample, seed=0, flips="none", epoch=0):
+    made = batches.Batches(sample.train, 10, 100, seed, flips)
     made.go_to(epoch)
     return made
 
 
 def test_every_image_comes_once_an_epoch_with_its_own_label(sample):
-    order = batches(sample).order
+    order = ordered(sample).order
     assert sorted(order) == list(range(len(sample.train.images)))
-    images, targets = batches(sample)[2]
+    images, targets = ordered(sample)[2]
     np.testing.assert_array_equal(images, sample.train.images[order[200:300]])
     np.testing.assert_array_equal(targets.argmax(axis=1), sample.train.labels[order[200:300]])
 
 
 def test_data_order_is_a_function_of_seed_and_epoch(sample):
-    assert np.array_equal(batches(sample, 1, epoch=3).order, batches(sample, 1, epoch=3).order)
-    assert not np.array_equal(batches(sample, 1, epoch=3).order, batches(sample, 1, epoch=4).order)
-    assert not np.array_equal(batches(sample, 1, epoch=3).order, batches(sample, 2, epoch=3).order)
+    assert np.array_equal(ordered(sample, 1, epoch=3).order, ordered(sample, 1, epoch=3).order)
+    assert not np.array_equal(ordered(sample, 1, epoch=3).order, ordered(sample, 1, epoch=4).order)
+    assert not np.array_equal(ordered(sample, 1, epoch=3).order, ordered(sample, 2, epoch=3).order)
 
 
 def test_alternating_flips_show_both_sides_in_any_two_epochs(sample):
-    one, other = (batches(sample, flips="alternating", epoch=epoch).mirrored for epoch in (4, 5))
+    one, other = (ordered(sample, flips="alternating", epoch=epoch).mirrored for epoch in (4, 5))
     assert np.array_equal(one, ~other)
     assert 0.3 < one.mean() < 0.7
-    flipping = batches(sample, flips="alternating")
+    flipping = ordered(sample, flips="alternating")
     images, _ = flipping[0]
     originals = sample.train.images[flipping.order[:100]]
     mirrored = flipping.mirrored[flipping.order[:100]]
@@ -52,7 +52,7 @@ def test_alternating_flips_show_both_sides_in_any_two_epochs(sample):
 
 def test_random_shift_moves_whole_images_by_whole_pixels(sample):
     images = sample.train.images[:32].astype("float32")
-    layer = training.RandomShift(2)
+    layer = batches.RandomShift(2)
     moved = keras.ops.convert_to_numpy(layer(images, training=True))
     padded = np.pad(images, [(0, 0), (2, 2), (2, 2), (0, 0)], mode="reflect")
     seen = set()
@@ -70,36 +70,36 @@ def test_random_shift_moves_whole_images_by_whole_pixels(sample):
 
 
 def test_views_have_weights_of_one_and_move_as_named():
-    for views in training.VIEWS.values():
+    for views in looks.VIEWS.values():
         assert sum(weight for *_, weight in views) == 1
     image = np.arange(16).reshape(1, 4, 4, 1)
-    moved = training.view(image, False, 1)
+    moved = looks.view(image, False, 1)
     np.testing.assert_array_equal(moved[0, 1:, 1:], image[0, :3, :3])
-    np.testing.assert_array_equal(training.view(image, False, -1)[0, :3, :3], image[0, 1:, 1:])
-    np.testing.assert_array_equal(training.view(image, True, 0), image[:, :, ::-1])
+    np.testing.assert_array_equal(looks.view(image, False, -1)[0, :3, :3], image[0, 1:, 1:])
+    np.testing.assert_array_equal(looks.view(image, True, 0), image[:, :, ::-1])
 
 
 def test_averaged_probabilities_are_the_mean_over_mirrored_and_plain(sample):
     keras.utils.set_random_seed(0)
     model = models.pooling_cnn(10)
     images = sample.test.images[:20]
-    averaged = np.exp(training.log_probabilities(model, images, "flip"))
-    single = np.exp(training.log_probabilities(model, images))
-    mirrored = np.exp(training.log_probabilities(model, images[:, :, ::-1]))
+    averaged = np.exp(looks.log_probabilities(model, images, "flip"))
+    single = np.exp(looks.log_probabilities(model, images))
+    mirrored = np.exp(looks.log_probabilities(model, images[:, :, ::-1]))
     np.testing.assert_allclose(averaged, (single + mirrored) / 2, rtol=1e-5)
     np.testing.assert_allclose(averaged.sum(axis=1), 1, rtol=1e-6)
 
 
 def test_gpu_words():
-    here = training.gpus()
+    here = devices.gpus()
     for word in ("off", "false", False, "0", "OFF"):
-        assert training.use_device(word).startswith("CPU")
+        assert devices.use(word).startswith("CPU")
     with pytest.raises(ValueError, match="gpu must be auto, on or off; got 'maybe'"):
-        training.use_device("maybe")
+        devices.use("maybe")
     if not here:
         for word in ("on", "true", True):
             with pytest.raises(RuntimeError, match="gpu=on, but .* sees no GPU here"):
-                training.use_device(word)
+                devices.use(word)
 
 
 def test_averaged_weights_are_what_is_judged(tmp_path, monkeypatch):
@@ -131,15 +131,15 @@ sys.meta_path.insert(0, Absent())
 SMALL_RUN = """
 import sys
 import keras
-from helpers import data, models, optimizers, runs, training
+from helpers import batches, data, devices, models, optimizers, runs, training
 source = data.source("sample", train_images=1000)
 run = runs.start("small", source=source, parameters={{
     "epochs": 3, "batch_size": 100, "label_smoothing": 0.2, "flips": "alternating", "views": "flip"}})
-training.use_device("off")
+devices.use("off")
 training.train(
     run, source, lambda: models.fast_cnn(10, widths=(16, 32, 32)),
     lambda steps: optimizers.Muon(3 * steps, steps, batch_size=100),
-    augmentation=[training.RandomShift(2)],
+    augmentation=[batches.RandomShift(2)],
     prepare=lambda model, splits: models.whiten(model, splits.train.images))
 assert keras.backend.backend() == {backend!r}, keras.backend.backend()
 assert ("tensorflow" in sys.modules) == ({backend!r} == "tensorflow")

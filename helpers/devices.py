@@ -1,0 +1,75 @@
+"""What computes: a GPU or the processor, and what a record tells of it."""
+
+import sys
+from datetime import UTC, datetime
+
+import keras
+import psutil
+
+from helpers import runs
+
+
+def use(gpu="auto"):
+    """Choose where to compute (auto, on or off; booleans and their spellings too) and return its name."""
+    wish = {"true": "on", "1": "on", "false": "off", "0": "off"}.get(str(gpu).lower(), str(gpu).lower())
+    if wish not in ("auto", "on", "off"):
+        raise ValueError(f"gpu must be auto, on or off; got {gpu!r}")
+    if wish == "on" and not gpus():
+        raise RuntimeError(
+            f"gpu=on, but Keras's {keras.backend.backend()} backend sees no GPU here: use auto or off"
+        )
+    if wish == "off":
+        keep_to_cpu()
+    return device()
+
+
+def device():
+    """The name of what computes."""
+    return gpus()[0] if gpus() else runs.cpu_name()
+
+
+def gpus():
+    """Names of the GPUs that the backend uses."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        default = jax.config.jax_default_device
+        devices = jax.devices() if default is None else [default]
+        return [device.device_kind for device in devices if device.platform != "cpu"]
+    import tensorflow as tf
+
+    tf.get_logger().setLevel("ERROR")  # several models in one process look to it like needless retracing
+    visible = tf.config.get_visible_devices("GPU")
+    return [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in visible]
+
+
+def keep_to_cpu():
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.config.update("jax_default_device", jax.devices("cpu")[0])
+    else:
+        import tensorflow as tf
+
+        tf.config.set_visible_devices([], "GPU")
+
+
+def circumstances():
+    """What a record tells of where, when and by what code it was computed."""
+    return {
+        "peak_memory_mb": peak_memory_mb(),
+        "device": device(),
+        "backend": keras.backend.backend(),
+        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        **runs.environment(),
+    }
+
+
+def peak_memory_mb():
+    """The most memory that this process has held so far, earlier runs in it included."""
+    if sys.platform == "win32":
+        return round(psutil.Process().memory_info().peak_wset / 2**20)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))  # bytes on macOS, KiB elsewhere
