@@ -14,7 +14,7 @@ from helpers import (
     devices,
     evaluation,
     inference,
-    looks,
+    predictions,
     released,
     tiny_imagenet,
     training,
@@ -109,7 +109,7 @@ def answers(found, **honest):
 def single_view(path, split):
     """What the file says by itself, of one side of each picture."""
     model = keras.models.load_model(path, compile=False, safe_mode=True)
-    return looks.predictions(model, split, "single")
+    return predictions.of(model, split, "single")
 
 
 def none_of_these(known, exposed, chosen_by, measured_by, kin):

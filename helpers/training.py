@@ -1,5 +1,7 @@
 """Training a run: from data and network to its evidence."""
 
+import time
+
 import keras
 
 from helpers import (
@@ -7,8 +9,8 @@ from helpers import (
     checkpoint,
     devices,
     evaluation,
-    looks,
     models,
+    predictions,
     released,
     runs,
     source_weights,
@@ -40,26 +42,35 @@ def train(run, source, build, optimizer, *, frozen=None, augmentation=(), prepar
     """
     if run.record is not None:
         return run.record
+    began = time.perf_counter() - seconds_before(run)
     splits = source.load()
     seed_everything(run.seed)
     base = cost = None
     if frozen:
-        base = frozen()
+        base, asked = frozen(), time.perf_counter()
         splits, cost = features(base, splits, run.parameters["copies"], run)
+        began += time.perf_counter() - asked - cost["seconds"]  # what lay there counts as when it was made
     model = build()
     if prepare:
         prepare(model, splits)
     state = fit(run, model, splits, optimizer, augmentation)
     whole = models.joined(base, model) if base else model
     runs.write_whole(run.model, whole.save)
+    seconds = time.perf_counter() - began
     record, arrays = gather(run, model, splits, state)
     record["parameters_total"] = whole.count_params()
+    record["measured"]["seconds_to_model"] = round(seconds, 1)
     if cost:
         add_cost(record, cost)
     describe(run.model, source, whole, arrays["validation"])
     run.write(record, **arrays)
     checkpoint.forget(run)
     return run.record
+
+
+def seconds_before(run):
+    """What an interrupted run's finished epochs took."""
+    return sum(runs.read_json(run.state)["epoch_seconds"]) if run.state.is_file() else 0
 
 
 def describe(path, source, model, judged):
@@ -107,7 +118,7 @@ def fit(run, model, splits, optimizer, augmentation):
     trainee.fit(
         batches,
         validation_data=(splits.validation.images, one_hot(splits.validation.labels, classes)),
-        validation_batch_size=looks.PREDICT_BATCH,
+        validation_batch_size=predictions.PREDICT_BATCH,
         initial_epoch=first,
         epochs=first if saved.state["stopped"] else settings["epochs"],
         callbacks=[EpochClock(batches, run.seed), *filter(None, [averaged, stop]), saved],
@@ -127,7 +138,7 @@ def gather(run, model, splits, state):
     # Training images are looked at once each: their score is for the gap to validation, not for a table.
     looks = {"train": "single", "validation": views, "test": views}
     judged = splits._replace(train=spread(splits.train, TRAIN_SCORED))
-    arrays = {name: looks.predictions(model, getattr(judged, name), look) for name, look in looks.items()}
+    arrays = {name: predictions.of(model, getattr(judged, name), look) for name, look in looks.items()}
     scores = {name: evaluation.metrics(**found) for name, found in arrays.items()}
     record = {
         **{
@@ -143,7 +154,7 @@ def gather(run, model, splits, state):
         "measured": measured(state, splits) | source_weights.as_found(run.weights),
     }
     if views != "single":
-        record["test_single_view"] = evaluation.metrics(**looks.predictions(model, splits.test, "single"))
+        record["test_single_view"] = evaluation.metrics(**predictions.of(model, splits.test, "single"))
     return record, {name: arrays[name] for name in ("validation", "test")}
 
 

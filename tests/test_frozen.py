@@ -90,6 +90,7 @@ def test_head_and_frozen_part_become_one_model_with_the_recorded_accuracy(source
     assert 0.01 < described["temperature"] < 100
     measured = run.record["measured"]
     assert measured["train_seconds"] > measured["features_seconds"] > 0
+    assert measured["seconds_to_model"] > measured["train_seconds"] - 0.1
 
 
 def test_a_needed_model_that_is_not_here_is_trained_again(source, base, capsys):

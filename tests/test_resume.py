@@ -106,6 +106,8 @@ def test_a_run_killed_again_and_again_leaves_the_evidence_of_an_unkilled_one(tmp
         train(tmp_path / "killed", options, kill)
     assert "resumes after epoch" in train(tmp_path / "killed", options)
     assert_same_evidence(evidence(tmp_path / "unkilled"), evidence(tmp_path / "killed"))
+    measured = runs.read_json(next(tmp_path.glob("killed/trial/*/seed-0/record.json")))["measured"]
+    assert measured["seconds_to_model"] > sum(measured["epoch_seconds"]) - 0.1  # those before the kills too
     left = {path.name for path in tmp_path.glob("killed/trial/*/seed-0/*")}
     assert left == {"model.keras", "model.json", "record.json", "test.npz", "validation.npz"}
 

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from helpers import batches, data, devices, looks, models, runs, training
+from helpers import batches, data, devices, models, predictions, runs, training
 
 
 @pytest.fixture(scope="module")
@@ -70,22 +70,22 @@ def test_random_shift_moves_whole_images_by_whole_pixels(sample):
 
 
 def test_views_have_weights_of_one_and_move_as_named():
-    for views in looks.VIEWS.values():
+    for views in predictions.VIEWS.values():
         assert sum(weight for *_, weight in views) == 1
     image = np.arange(16).reshape(1, 4, 4, 1)
-    moved = looks.view(image, False, 1)
+    moved = predictions.view(image, False, 1)
     np.testing.assert_array_equal(moved[0, 1:, 1:], image[0, :3, :3])
-    np.testing.assert_array_equal(looks.view(image, False, -1)[0, :3, :3], image[0, 1:, 1:])
-    np.testing.assert_array_equal(looks.view(image, True, 0), image[:, :, ::-1])
+    np.testing.assert_array_equal(predictions.view(image, False, -1)[0, :3, :3], image[0, 1:, 1:])
+    np.testing.assert_array_equal(predictions.view(image, True, 0), image[:, :, ::-1])
 
 
 def test_averaged_probabilities_are_the_mean_over_mirrored_and_plain(sample):
     keras.utils.set_random_seed(0)
     model = models.pooling_cnn(10)
     images = sample.test.images[:20]
-    averaged = np.exp(looks.log_probabilities(model, images, "flip"))
-    single = np.exp(looks.log_probabilities(model, images))
-    mirrored = np.exp(looks.log_probabilities(model, images[:, :, ::-1]))
+    averaged = np.exp(predictions.log_probabilities(model, images, "flip"))
+    single = np.exp(predictions.log_probabilities(model, images))
+    mirrored = np.exp(predictions.log_probabilities(model, images[:, :, ::-1]))
     np.testing.assert_allclose(averaged, (single + mirrored) / 2, rtol=1e-5)
     np.testing.assert_allclose(averaged.sum(axis=1), 1, rtol=1e-6)
 

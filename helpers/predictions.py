@@ -14,7 +14,7 @@ VIEWS = {
 PREDICT_BATCH = 500
 
 
-def predictions(model, split, views):
+def of(model, split, views):
     """What is kept of a model's answers. Scores are computed from it: readers find the very same counts."""
     found = log_probabilities(model, split.images, views)
     return {"log_probabilities": found.astype("float16"), "labels": split.labels.astype("uint16")}
