@@ -30,7 +30,7 @@ def features(network, splits, copies, label):
         for name, part in parts.items():
             times = copies if name == "train" else 1
             write(network, part.images, times, folder / f"{name}.npy", f"{label}  {name}")
-        seconds = round(time.perf_counter() - started, 1)
+        seconds = round(time.perf_counter() - started, 2)
         multiply_adds = sum(models.multiply_adds(network))
         pflop = 2 * multiply_adds * copies * len(splits.train.images) / 1e15
         runs.write_json(bill, {"seconds": seconds, "pflop": pflop, "copies": copies})
