@@ -35,13 +35,19 @@ def read(records, part="test"):
     return systems
 
 
+def of(run, part="test"):
+    """Answers of all seeds of a run, published or not."""
+    return _stacked([run.arrays(part, record["seed"]) for record in run.seeds()])
+
+
 def _answers(records, part):
-    found = []
-    for record in records:
-        folder = runs.RESULTS / record["experiment"] / f"seed-{record['seed']}"
-        with np.load(folder / f"{part}.npz") as arrays:
-            found.append((arrays["log_probabilities"].astype("float64"), arrays["labels"].astype("int64")))
-    return Answers(np.stack([log_probabilities for log_probabilities, _ in found]), found[0][1])
+    folders = (runs.RESULTS / record["experiment"] / f"seed-{record['seed']}" for record in records)
+    return _stacked([runs.load_arrays(folder / f"{part}.npz") for folder in folders])
+
+
+def _stacked(arrays):
+    log_probabilities = np.stack([found["log_probabilities"].astype("float64") for found in arrays])
+    return Answers(log_probabilities, arrays[0]["labels"].astype("int64"))
 
 
 def predicted(answers):

@@ -132,8 +132,7 @@ class Run:
     def arrays(self, name="test", seed=None):
         """Arrays that the run left beside its record: test -> {"log_probabilities", "labels"}."""
         folder = self._evidence_of(self.seed if seed is None else seed)
-        with np.load(folder / f"{name}.npz") as arrays:
-            return {key: arrays[key] for key in arrays.files}
+        return load_arrays(folder / f"{name}.npz")
 
     def outlook(self):
         if self.record is not None:
@@ -286,6 +285,11 @@ def write_json(path, content):
 
 def read_json(path):
     return json.loads(path.read_text())
+
+
+def load_arrays(path):
+    with np.load(path) as arrays:
+        return {key: arrays[key] for key in arrays.files}
 
 
 def save_arrays(path, content):

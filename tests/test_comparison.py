@@ -205,6 +205,18 @@ def publish(folder, experiment, seed, skill):
     runs.write_json(folder / experiment / f"seed-{seed}" / "record.json", record)
 
 
+def test_a_runs_answers_are_those_of_all_its_seeds(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    for seed in (0, 1):
+        said = np.log(np.full((3, 2), 0.5)) + seed
+        run = runs.Run("trial", {"name": "sample"}, seed, {}, None)
+        run.make_room()
+        run.write({}, test={"log_probabilities": said.astype("float16"), "labels": np.array([0, 1, 1])})
+    answers = comparison.of(run)
+    np.testing.assert_array_equal(answers.labels, [0, 1, 1])
+    np.testing.assert_array_equal(answers.log_probabilities[:, 0, 0], np.float16(np.log(0.5) + np.arange(2)))
+
+
 @pytest.fixture
 def results(tmp_path):
     folder = tmp_path / "results"
