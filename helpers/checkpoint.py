@@ -78,4 +78,4 @@ def forget(run):
     """What only an unfinished run needs."""
     for leftover in run.folder.glob("*.weights.h5"):
         leftover.unlink()
-    run.state.unlink()
+    run.state.unlink(missing_ok=True)

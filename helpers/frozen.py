@@ -1,7 +1,8 @@
 """The frozen part of a network is computed once: its outputs lie on disk in half precision.
 
-Every notebook that trains a head, or the last blocks only, does it through `training.train(..., frozen=...)`,
-which calls `features`. Memory doesn't grow with the number of images or their resolution: files are mapped.
+Every notebook that trains a head, or the last blocks only, does it through `training.train(..., frozen=...)`
+or `training.trial`, which call `features`. Memory doesn't grow with the number of images or their resolution:
+files are mapped.
 """
 
 import hashlib
@@ -33,7 +34,7 @@ def features(network, splits, copies, label):
         seconds = round(time.perf_counter() - started, 2)
         multiply_adds = sum(models.multiply_adds(network))
         pflop = 2 * multiply_adds * copies * len(splits.train.images) / 1e15
-        runs.write_json(bill, {"seconds": seconds, "pflop": pflop, "copies": copies})
+        runs.write_json(bill, {"seconds": seconds, "pflop": pflop})
     files = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in parts}
     labels = {name: np.resize(part.labels, len(files[name])) for name, part in parts.items()}
     computed = {name: part._replace(images=files[name], labels=labels[name]) for name, part in parts.items()}

@@ -169,7 +169,8 @@ def links(network):
         for place, layer in enumerate(network.layers)
         for given in keras.tree.flatten(layer.input)
     }
-    start, first, open_until = network.layers[0].output, 1, 1
+    start, first = network.layers[0].output, 1
+    open_until = needed[id(start)]
     for place, layer in enumerate(network.layers[1:], 1):
         if open_until <= place:
             yield layer if first == place else keras.Model(start, layer.output, name=layer.name)
@@ -201,7 +202,7 @@ def thaw(network, norms=False, momentum=None):
     for layer in flat_layers(network):
         if isinstance(layer, layers.BatchNormalization):
             layer.trainable = norms
-            layer.momentum = momentum or layer.momentum
+            layer.momentum = layer.momentum if momentum is None else momentum
     return network
 
 

@@ -42,15 +42,15 @@ def train(run, source, build, optimizer, *, frozen=None, augmentation=(), prepar
     """
     if run.record is not None:
         return run.record
-    began = time.perf_counter() - seconds_before(run)
-    splits = source.load()
     seed_everything(run.seed)
-    base = cost = None
+    base = frozen() if frozen else None
+    model = build()
+    began = time.perf_counter() - seconds_before(run)
+    splits, cost = source.load(), None
     if frozen:
-        base, asked = frozen(), time.perf_counter()
+        asked = time.perf_counter()
         splits, cost = features(base, splits, run.parameters["copies"], run)
         began += time.perf_counter() - asked - cost["seconds"]  # what lay there counts as when it was made
-    model = build()
     if prepare:
         prepare(model, splits)
     state = fit(run, model, splits, optimizer, augmentation)
@@ -80,13 +80,16 @@ def describe(path, source, model, judged):
 
 
 def trial(run, source, build, optimizer, *, images, frozen=None, augmentation=()):
-    """History and seconds of a short training on some of the training images; the test images stay alone.
+    """A short training on some of the training images: history, seconds, commit. The test images stay alone.
 
-    They are kept, so that an interrupted series of trials goes on with the next one.
+    It is kept, so that an interrupted series of trials goes on with the next one.
     """
-    kept = run.folder / "history.json"
-    if kept.is_file() and not run.retrain:
-        return runs.read_json(kept)
+    kept = run.folder / "trial.json"
+    if kept.is_file():
+        if not run.retrain:
+            return runs.read_json(kept)
+        kept.unlink()
+        checkpoint.forget(run)
     splits = source.load()
     splits = splits._replace(train=spread(splits.train, images), test=None)
     seed_everything(run.seed)
@@ -95,7 +98,7 @@ def trial(run, source, build, optimizer, *, images, frozen=None, augmentation=()
         splits, cost = features(frozen(), splits, run.parameters["copies"], run)
     state = fit(run, build(), splits, optimizer, augmentation)
     seconds = round(sum(state["epoch_seconds"]) + cost["seconds"], 1)
-    found = {"history": state["history"], "seconds": seconds}
+    found = {"history": state["history"], "seconds": seconds, **state["environment"]}
     runs.write_json(kept, found)
     checkpoint.forget(run)
     return found

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import keras
 
-from helpers import devices, models, runs, training
+from helpers import devices, models, runs, source_weights, training
 
 # The same for all networks. Features of a picture and of its mirror image are both learned from.
 PROBE = {
@@ -52,7 +52,7 @@ def probe(experiment, frozen, *, source, seed, weights, settings=None, retrain=F
 
 
 class Trial(NamedTuple):
-    """A short training; its arguments are those of `training.train`."""
+    """A short training; its arguments are those of `training.trial`."""
 
     settings: dict  # what decides its result: as a run's parameters, and `seed` where it isn't the others'
     build: Callable
@@ -74,7 +74,11 @@ def tried(experiment, trials, *, source, seed, weights, images, retrain=False):
             one.make_room()
             told = {"images": images, "frozen": frozen, "augmentation": augmentation}
             found[name] = training.trial(one, source, build, optimizer, **told)
+        measured = devices.circumstances() | source_weights.as_found(weights)
+        measured["trial_seconds"] = {name: one["seconds"] for name, one in found.items()}
+        # An interrupted series may be of several commits.
+        measured["trial_commits"] = {name: one["commit"] for name, one in found.items()}
+        measured["dirty"] = any(one["dirty"] for one in found.values())
         histories = {name: one["history"] for name, one in found.items()}
-        seconds = {name: one["seconds"] for name, one in found.items()}
-        run.write({"trials": histories, "measured": {"seconds": seconds} | devices.circumstances()})
+        run.write({"trials": histories, "measured": measured})
     return run.record

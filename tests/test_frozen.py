@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from helpers import data, evaluation, frozen, models, released, report, runs, training, transfer
+from helpers import data, evaluation, frozen, models, released, runs, training, transfer
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +90,7 @@ def test_head_and_frozen_part_become_one_model_with_the_recorded_accuracy(source
     assert 0.01 < described["temperature"] < 100
     measured = run.record["measured"]
     assert measured["train_seconds"] > measured["features_seconds"] > 0
-    assert measured["seconds_to_model"] > measured["train_seconds"] - 0.1
+    assert measured["seconds_to_model"] > measured["train_seconds"] - 0.2
 
 
 def test_a_needed_model_that_is_not_here_is_trained_again(source, base, capsys):
@@ -107,7 +107,16 @@ def test_a_needed_model_that_is_not_here_is_trained_again(source, base, capsys):
     assert "its model is needed and not on this machine" in capsys.readouterr().out
 
 
-def test_a_trial_reads_validation_and_never_test(source, base):
+class Untouchable:
+    """Test images that nobody may look at."""
+
+    def __getattr__(self, name):
+        raise AssertionError(f"the test images' {name} were asked for")
+
+
+def test_a_trial_reads_validation_and_never_test(source, monkeypatch):
+    splits = source.load()._replace(test=Untouchable())
+    monkeypatch.setattr(source, "load", lambda: splits)
     run = runs.Run("trial", source.identity, 0, {"epochs": 2, "batch_size": 50}, None)
     run.make_room()
     found = training.trial(
@@ -118,7 +127,7 @@ def test_a_trial_reads_validation_and_never_test(source, base):
     assert not list(runs.RUNS.rglob("record.json"))
 
 
-def test_trials_are_recorded_side_by_side_and_not_among_the_results(source, base):
+def test_trials_are_recorded_side_by_side(source, base):
     def head(rate):
         return transfer.Trial(
             {"epochs": 8, "batch_size": 50, "copies": 1, "learning_rate": rate},
@@ -135,10 +144,11 @@ def test_trials_are_recorded_side_by_side_and_not_among_the_results(source, base
     last = record["trials"]["fast"][-1]["validation_accuracy"]
     assert table.loc["fast", "correct"] == round(last * len(source.load().validation.labels))
     assert transfer.tried("rates", trials, **told) == record
-    assert all(seconds > 0 for seconds in record["measured"]["seconds"].values())
+    measured = record["measured"]
+    assert all(seconds > 0 for seconds in measured["trial_seconds"].values())
+    assert set(measured["trial_commits"]) == set(trials) and measured["dirty"] in (True, False)
     fewer = transfer.tried("rates", trials, **told | {"images": 100})  # other images, another result
     assert fewer["trials"]["fast"] != record["trials"]["fast"]
-    assert report.read_records(runs.RUNS) == []
 
 
 def test_a_trial_on_frozen_features_is_made_once_and_leaves_no_weights(source, base, capsys):
