@@ -113,7 +113,7 @@ def test_a_run_killed_again_and_again_leaves_the_evidence_of_an_unkilled_one(tmp
 
 
 def smoke(folder, *words):
-    environment = os.environ | {"RUNS_DIR": str(folder / "runs"), "RESULTS_DIR": str(folder / "results")}
+    environment = os.environ | {"RUNS_DIR": str(folder / "runs")}
     command = [sys.executable, runs.ROOT / "train_model.py", *words, "--smoke", "--out", folder / "copies"]
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
