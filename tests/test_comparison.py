@@ -261,7 +261,6 @@ def test_predictions_for_other_images_are_refused(results, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not NOTEBOOK.is_file(), reason="the notebook is not published yet")
 def test_the_notebook_reads_whatever_is_published(results, tmp_path, monkeypatch):
     monkeypatch.setenv("RESULTS_DIR", str(results))
     papermill.execute_notebook(NOTEBOOK, tmp_path / "out.ipynb", cwd=runs.ROOT, progress_bar=False)
