@@ -15,9 +15,13 @@ PREDICT_BATCH = 500
 
 
 def of(model, split, views):
-    """What is kept of a model's answers. Scores are computed from it: readers find the very same counts."""
-    found = log_probabilities(model, split.images, views)
-    return {"log_probabilities": found.astype("float16"), "labels": split.labels.astype("uint16")}
+    """A model's answers about a split's images, as they are kept."""
+    return kept(log_probabilities(model, split.images, views), split.labels)
+
+
+def kept(log_probabilities, labels):
+    """What is kept of answers. Scores are computed from it: readers find the very same counts."""
+    return {"log_probabilities": log_probabilities.astype("float16"), "labels": labels.astype("uint16")}
 
 
 def log_probabilities(model, images, views="single"):

@@ -72,8 +72,8 @@ def tried(experiment, trials, *, source, seed, weights, images, retrain=False):
             chosen, decisive = settings.get("seed", seed), settings | {"images": images}
             one = runs.Run(place, source.identity, chosen, decisive, weights, retrain)
             one.make_room()
-            told = {"images": images, "frozen": frozen, "augmentation": augmentation}
-            found[name] = training.trial(one, source, build, optimizer, **told)
+            options = {"images": images, "frozen": frozen, "augmentation": augmentation}
+            found[name] = training.trial(one, source, build, optimizer, **options)
         measured = devices.circumstances() | source_weights.as_found(weights)
         measured["trial_seconds"] = {name: one["seconds"] for name, one in found.items()}
         # An interrupted series may be of several commits.
