@@ -8,6 +8,8 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb example-to-use/*.ipynb)
 
 # TensorFlow's start-up lines differ from machine to machine, and nbval compares what notebooks print.
 export TF_CPP_MIN_LOG_LEVEL := 3
+# oneDNN's kernels, which TensorFlow leaves off on processors without AVX-512.
+export TF_ENABLE_ONEDNN_OPTS := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-oldest lint smoke notebooks reproduce publish results

@@ -37,8 +37,8 @@ def forms(name, build, folder):
         size = (folder / "model.keras").stat().st_size
         found[f"{name}, {precision}"] = Form(network.predict_on_batch, size)
         if precision == "float32":
-            exported = str(folder / "model.tflite")  # Keras 3.13 takes no Path here
-            network.export(exported, format="litert", verbose=False)
+            file = str(folder / "model.tflite")  # Keras 3.13 takes no Path here
+            network.export(file, format="litert", verbose=False)
     exported = (folder / "model.tflite").read_bytes()
     return found | {f"{name}, LiteRT": Form(litert(exported), len(exported))}
 
