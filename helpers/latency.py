@@ -37,10 +37,16 @@ def forms(name, build, folder):
         size = (folder / "model.keras").stat().st_size
         found[f"{name}, {precision}"] = Form(network.predict_on_batch, size)
         if precision == "float32":
-            file = str(folder / "model.tflite")  # Keras 3.13 takes no Path here
-            network.export(file, format="litert", verbose=False)
-    exported = (folder / "model.tflite").read_bytes()
-    return found | {f"{name}, LiteRT": Form(litert(exported), len(exported))}
+            light = exported(network, folder)
+    return found | {f"{name}, LiteRT": light}
+
+
+def exported(network, folder):
+    """A network as LiteRT's file holds it; LiteRT computes on the processor, whatever else there is."""
+    file = folder / "model.tflite"
+    network.export(str(file), format="litert", verbose=False)  # Keras 3.13 takes no Path here
+    content = file.read_bytes()
+    return Form(litert(content), len(content))
 
 
 def litert(content):
