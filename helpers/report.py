@@ -43,7 +43,8 @@ PICTURE = "accuracy-vs-cost.png"
 CAPTION = (
     "Mean ± standard deviation over seeds, their number in brackets; fewer than three are provisional. Where "
     "a single view is given, the other columns average the probabilities over several views of each test "
-    "image. PFLOP and seconds are of one run's training. Rows closer than their noise are not ranked."
+    "image. PFLOP and seconds are of one run's own training: what it starts from, be it source weights or "
+    "the run of another row, is not in them. Rows closer than their noise are not ranked."
 )
 PAGE_STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem; margin: auto; padding: 2rem; }
@@ -162,7 +163,7 @@ def headline(records=None):
     accuracy = mean_and_deviation(best.accuracy, best.accuracy_std)
     provisional = "" if best.seeds >= plots.ENOUGH_SEEDS else ", provisional"
     return (
-        f"**{accuracy} % of the CIFAR-10 test images right, for {best.train_pflop:.3g} PFLOP of training** "
+        f"**{accuracy} % of the CIFAR-10 test images right, for {best.train_pflop:.3g} PFLOP of training of its own** "
         f"({best.system}, seeds: {best.seeds}{provisional})."
     )
 
