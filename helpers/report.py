@@ -163,7 +163,8 @@ def headline(records=None):
     accuracy = mean_and_deviation(best.accuracy, best.accuracy_std)
     provisional = "" if best.seeds >= plots.ENOUGH_SEEDS else ", provisional"
     return (
-        f"**{accuracy} % of the CIFAR-10 test images right, for {best.train_pflop:.3g} PFLOP of training of its own** "
+        f"**{accuracy} % of the CIFAR-10 test images right, "
+        f"for {best.train_pflop:.3g} PFLOP of training of its own** "
         f"({best.system}, seeds: {best.seeds}{provisional})."
     )
 
