@@ -9,6 +9,8 @@ from keras import layers, ops
 # Of CIFAR-10's training images, a channel, 0 to 255: measured in notebook 01.
 PIXEL_MEAN = (125.3, 123.0, 113.9)
 PIXEL_STD = (63.0, 62.1, 66.7)
+# ImageNet's: blue, green, red, as VGG16 and ResNet50 of keras.applications take it off ("caffe" mode).
+CAFFE_MEAN = (103.939, 116.779, 123.68)
 
 
 @contextmanager
@@ -25,6 +27,15 @@ def precision(policy):
 def normalized(inputs):
     """Pixels to zero mean and unit variance a channel."""
     return layers.Normalization(mean=PIXEL_MEAN, variance=np.square(PIXEL_STD), name="normalize")(inputs)
+
+
+def caffe_preprocessing():
+    """RGB to BGR, the mean taken off: a fixed 1x1 convolution, which every Keras can load."""
+    layer = layers.Conv2D(3, 1, trainable=False, dtype="float32", name="caffe_preprocessing")
+    layer.build((None, None, None, 3))
+    layer.kernel.assign(np.eye(3, dtype="float32")[None, None, :, ::-1])
+    layer.bias.assign(-np.array(CAFFE_MEAN))
+    return layer
 
 
 def logits(features, classes):

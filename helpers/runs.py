@@ -215,6 +215,7 @@ RULES = {
     "smoothing": (float, lambda value: 0 <= value < 1, "from 0 to below 1"),
     "share": (float, lambda value: 0 <= value < 1, "from 0 to below 1"),
     "precision": (str, *one_of("float32", "mixed_bfloat16")),
+    "backbone": (str, *one_of("vgg16", "resnet50")),
     "flips": (str, *one_of("none", "random", "alternating")),
     "views": (str, *one_of("single", "flip", "six")),
 }

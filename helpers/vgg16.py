@@ -16,11 +16,6 @@ from helpers import models, source_weights
 
 BLOCKS = {"block1": (64, 2), "block2": (128, 2), "block3": (256, 3), "block4": (512, 3), "block5": (512, 3)}
 CONVOLUTIONS = tuple(f"{block}_conv{n + 1}" for block, (_, depth) in BLOCKS.items() for n in range(depth))
-CAFFE_MEAN = (
-    103.939,
-    116.779,
-    123.68,
-)  # blue, green, red, as in keras.applications
 EPSILON = 1e-3  # added to variances
 
 
@@ -72,16 +67,7 @@ def copy_convolutions(one, other):
 
 def chain(image_size, *rest):
     pixels = keras.Input((image_size, image_size, 3), name="pixels")
-    return keras.Sequential([pixels, caffe_preprocessing(), *rest])
-
-
-def caffe_preprocessing():
-    """RGB to BGR, the mean taken off: a fixed 1x1 convolution, which every Keras can load."""
-    layer = layers.Conv2D(3, 1, trainable=False, dtype="float32", name="caffe_preprocessing")
-    layer.build((None, None, None, 3))
-    layer.kernel.assign(np.eye(3, dtype="float32")[None, None, :, ::-1])
-    layer.bias.assign(-np.array(CAFFE_MEAN))
-    return layer
+    return keras.Sequential([pixels, models.caffe_preprocessing(), *rest])
 
 
 def convolution_layers(normed):

@@ -1,0 +1,96 @@
+"""ResNet50 as a chain: the application's function, its first stride, and a file that Keras loads."""
+
+import keras
+import numpy as np
+import pytest
+
+from helpers import data, models, optimizers, pretraining, resnet, source_weights
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype("uint8")
+
+
+@pytest.fixture(scope="module")
+def weights_file(tmp_path_factory):
+    """What Keras itself writes, in its application's layout; no scale or offset is 1 or 0."""
+    path = tmp_path_factory.mktemp("weights") / "own.weights.h5"
+    network, random = source_weights.convolutions("scratch", 32, "ResNet50"), np.random.default_rng(1)
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([random.uniform(0.5, 1.5, weight.shape) for weight in layer.get_weights()])
+    network.save_weights(path)
+    return path
+
+
+def outputs(network, inputs):
+    return keras.ops.convert_to_numpy(network(inputs, training=False))
+
+
+def features(network, inputs):
+    return outputs(models.split(network, "features")[0], inputs)
+
+
+def test_the_chain_computes_what_keras_own_application_computes(weights_file, pictures):
+    network = resnet.pretrained(str(weights_file), 7, resized_to=64)
+    application = keras.applications.ResNet50(
+        include_top=False, weights=weights_file, input_shape=(64, 64, 3), pooling="avg"
+    )
+    resized = np.array(keras.ops.image.resize(pictures.astype("float32"), (64, 64)))
+    expected = outputs(application, keras.applications.resnet50.preprocess_input(resized))
+    np.testing.assert_allclose(features(network, pictures), expected, rtol=1e-3, atol=1e-3 * expected.max())
+    # Split where the last stage begins, it is the same function.
+    lower, upper = models.split(network, "conv4_block6_out")
+    np.testing.assert_allclose(
+        outputs(upper, outputs(lower, pictures)), outputs(network, pictures), rtol=1e-3, atol=1e-3
+    )
+
+
+def test_a_first_stride_of_one_leaves_what_scaling_up_leaves(weights_file, pictures):
+    scaled = resnet.pretrained(str(weights_file), 7, resized_to=64)
+    strided = resnet.pretrained(str(weights_file), 7, first_stride=1)
+    shapes = [[layer.output.shape for layer in network.layers[-3:]] for network in (scaled, strided)]
+    assert shapes[0] == shapes[1] and shapes[0][0] == (None, 2, 2, 2048)
+    assert models.multiply_adds(strided)[0] == models.multiply_adds(scaled)[0]
+    for one, other in zip(scaled.get_weights()[:-2], strided.get_weights()[:-2]):
+        np.testing.assert_array_equal(one, other)
+    assert not np.allclose(features(scaled, pictures), features(strided, pictures), rtol=1e-3)
+
+
+def test_multiply_adds_and_parameters_are_the_paper_s():
+    # Table 1 of arXiv:1512.03385: 3.8 billion at 224 with 1000 classes. Keras counts 25.6 million parameters.
+    large = resnet.pretrained("scratch", 1000, resized_to=224)
+    assert models.multiply_adds(models.thaw(large))[0] == pytest.approx(3.8e9, rel=0.02)
+    assert large.count_params() == pytest.approx(25.6e6, rel=0.01)
+
+
+def test_earlier_stages_learn_slower(weights_file):
+    network = models.thaw(resnet.pretrained(str(weights_file), 7), norms=True)
+    rates = resnet.slowed(0.5)
+    factors = {
+        weight.path.split("/")[-2]: optimizers.factor(rates, weight) for weight in network.trainable_weights
+    }
+    assert factors["logits"] == factors["conv5_block3_3_conv"] == 1
+    assert factors["conv4_block1_0_bn"] == 0.5 and factors["conv2_block3_1_conv"] == 0.5**3
+    assert factors["conv1_conv"] == factors["conv1_bn"] == 0.5**4
+
+
+@pytest.mark.slow
+def test_what_is_pretrained_is_a_file_that_keras_loads(tmp_path, monkeypatch, pictures):
+    monkeypatch.setattr("helpers.runs.RUNS", tmp_path)
+    source = data.source("sample", train_images=60)
+    settings = {
+        "network": "resnet50", "epochs": 1, "batch_size": 30, "kernel_rate": 0.08, "bias_rate": 1e-4,
+        "head_rate": 6e-5, "label_smoothing": 0.1, "shift": 3, "flips": "alternating", "precision": "float32",
+    }  # fmt: skip
+    run = pretraining.pretrain(
+        "pretrain-resnet50", lambda: pretraining.resnet50(10, 32), settings, source=source
+    )
+    assert run.record["parameters_trained"] == pytest.approx(23.5e6, rel=0.01)
+    file = pretraining.keras_file(run)
+    assert file.stat().st_size < 50e6
+    trained = keras.models.load_model(run.model)
+    again = resnet.pretrained(str(file), 10, resized_to=32)
+    expected = features(trained, pictures)
+    np.testing.assert_allclose(features(again, pictures), expected, rtol=0.02, atol=0.02 * expected.max())
