@@ -45,15 +45,6 @@ def _strided(body, stride):
     return other
 
 
-def as_application(network):
-    """The convolutions as keras.applications builds them, for a file that its ResNet50 loads."""
-    application = source_weights.convolutions("scratch", network.input_shape[1], "ResNet50")
-    trained = {layer.name: layer for layer in models.flat_layers(network)}
-    for layer in (layer for layer in application.layers if layer.weights):
-        layer.set_weights(trained[layer.name].get_weights())
-    return application
-
-
 def slowed(depth_factor):
     """For an optimizer: a stage's rates are the next stage's times this."""
     return {f"conv{n}_": depth_factor ** (STAGES - n) for n in range(1, STAGES)}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from helpers import download, released, runs
+from helpers import download, models, released, runs
 
 RELEASED = {"tiny-imagenet": "vgg16-tiny-imagenet-32.weights.h5"}
 # Keras's files, as they can be named before they are there. Keras checks the two that have an md5.
@@ -44,6 +44,15 @@ def convolutions(weights, image_size=32, application="VGG16"):
     if weights != "scratch":
         network.set_weights(_read(build, weights, application).get_weights())
     return network
+
+
+def as_application(network, application="VGG16"):
+    """A trained network's convolutions as keras.applications builds them, for a file that it loads."""
+    built = convolutions("scratch", network.input_shape[1], application)
+    trained = {layer.name: layer for layer in models.flat_layers(network)}
+    for layer in (layer for layer in built.layers if layer.weights):
+        layer.set_weights(trained[layer.name].get_weights())
+    return built
 
 
 def _read(build, weights, application):

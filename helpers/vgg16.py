@@ -53,13 +53,6 @@ def for_pictures(network):
     return model
 
 
-def as_application(network):
-    """The convolutions as keras.applications builds them, for a file that its VGG16 loads."""
-    application = source_weights.convolutions("scratch")
-    copy_convolutions(network, application)
-    return application
-
-
 def copy_convolutions(one, other):
     for name in CONVOLUTIONS:
         other.get_layer(name).set_weights(one.get_layer(name).get_weights())

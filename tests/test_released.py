@@ -30,7 +30,7 @@ def model_file(network, tmp_path_factory):
 @pytest.fixture(scope="module")
 def weights_file(network, tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "own.weights.h5"
-    released.save(vgg16.as_application(network), path)
+    released.save(source_weights.as_application(network), path)
     return path
 
 

@@ -76,7 +76,7 @@ def test_frozen_normalisation_keeps_its_statistics(normed, pictures):
 
 def test_keras_own_vgg16_computes_the_same_with_these_convolutions(normed, pictures):
     folded = vgg16.fold(normed)
-    application = vgg16.as_application(folded)
+    application = source_weights.as_application(folded)
     preprocessed = keras.applications.vgg16.preprocess_input(pictures.astype("float32"))
     expected = outputs(folded, pictures, "block5_pool")
     np.testing.assert_allclose(application.predict(preprocessed, verbose=0), expected, atol=1e-4)
