@@ -12,7 +12,7 @@ import time
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from helpers import models, runs
+from helpers import models, normalization, runs
 
 CHUNK = 500  # images at a time
 REPORTED = 10_000  # images from one line of progress to the next
@@ -53,6 +53,7 @@ def digest(network, splits, copies):
 def write(network, images, copies, path, label):
     """The network's outputs for the images, then for the mirrored ones: whole or not at all."""
     total, started = copies * len(images), time.perf_counter()
+    normalization.fuse(network)
 
     def fill(part):
         outputs = open_memmap(part, "w+", "float16", (total, *network.output_shape[1:]))

@@ -10,6 +10,7 @@ from helpers import (
     devices,
     evaluation,
     models,
+    normalization,
     predictions,
     released,
     runs,
@@ -107,6 +108,7 @@ def trial(run, source, build, optimizer, *, images, frozen=None, augmentation=()
 def fit(run, model, splits, optimizer, augmentation):
     """Train from where the run stands to its end; leave the weights to be judged in `model`."""
     settings = DEFAULTS | run.parameters
+    normalization.fuse(model)
     classes = model.output_shape[-1]
     batches = Batches(splits.train, classes, settings["batch_size"], run.seed, settings["flips"])
     pixels = keras.Input(model.input_shape[1:], dtype=splits.train.images.dtype.name)
