@@ -9,6 +9,7 @@ An answer is timed as its user gets it: pixels in, logits out, as arrays, on all
 import os
 import time
 import warnings
+from functools import partial
 from statistics import median
 from typing import NamedTuple
 
@@ -77,19 +78,25 @@ def measure(forms, pictures, batch_sizes, rounds):
     rows = []
     for batch_size in batch_sizes:
         batch = pictures[np.arange(batch_size) % len(pictures)]
-        for form in forms.values():
-            form.answer(batch)  # what is compiled, compiles now
-        seconds = {name: [] for name in forms}
-        for _ in range(rounds):  # by turns, so that whatever else the machine does slows all of them
-            for name, form in forms.items():
-                seconds[name].append(seconds_of(form.answer, batch))
-        rows += [row(name, form, batch_size, median(seconds[name])) for name, form in forms.items()]
+        seconds = by_turns({name: partial(form.answer, batch) for name, form in forms.items()}, rounds)
+        rows += [row(name, form, batch_size, seconds[name]) for name, form in forms.items()]
     return rows
 
 
-def seconds_of(answer, batch):
+def by_turns(calls, rounds):
+    """{name: median of the seconds that a call takes}"""
+    for call in calls.values():
+        call()  # what is compiled, compiles now
+    seconds = {name: [] for name in calls}
+    for _ in range(rounds):  # by turns, so that whatever else the machine does slows all of them
+        for name, call in calls.items():
+            seconds[name].append(seconds_of(call))
+    return {name: median(found) for name, found in seconds.items()}
+
+
+def seconds_of(call):
     started = time.perf_counter()
-    answer(batch)
+    call()
     return time.perf_counter() - started
 
 
