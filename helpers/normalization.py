@@ -1,7 +1,7 @@
 """Batch normalisation in one pass over memory.
 
-Keras 3 computes it in many small steps and in float32: on processors, which do one step after the other,
-that takes as long as the convolutions. TensorFlow has it as one operation too. Saved models are as ever.
+Keras 3 computes it in many small steps and in float32; where those are done one after the other, that takes
+as long as the convolutions. TensorFlow has it as one operation too. Saved models are as ever.
 """
 
 from functools import partial
@@ -11,13 +11,16 @@ from keras import layers, ops
 
 from helpers import devices, models
 
+SMALLEST_EPSILON = 1e-5  # that cuDNN takes
+
 
 def fuse(model):
-    """Let the model's normalisation of pictures compute the same in one operation, where that is faster."""
-    if keras.backend.backend() != "tensorflow" or devices.gpus():  # on GPUs XLA joins the steps
+    """Let the model's normalisation of pictures compute the same in one operation, where there is one."""
+    if keras.backend.backend() != "tensorflow":
         return
     for layer in models.flat_layers(model):
-        if isinstance(layer, layers.BatchNormalization) and len(layer.input.shape) == 4:
+        normalizes = isinstance(layer, layers.BatchNormalization) and layer.epsilon >= SMALLEST_EPSILON
+        if normalizes and len(layer.input.shape) == 4:
             layer.call = partial(call, layer)
 
 
@@ -27,6 +30,8 @@ def call(layer, inputs, training=None, mask=None):
     scale = layer.gamma if layer.scale else ops.ones_like(mean)
     offset = layer.beta if layer.center else ops.zeros_like(mean)
     if not (training and layer.trainable):
+        if devices.gpus():  # where TensorFlow has no deterministic gradient of it
+            return type(layer).call(layer, inputs, training=training, mask=mask)
         return fused(inputs, scale, offset, mean, variance, layer.epsilon, is_training=False)[0]
     outputs, batch_mean, batch_variance = fused(
         inputs, scale, offset, [], [], layer.epsilon, is_training=True

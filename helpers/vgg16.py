@@ -69,7 +69,7 @@ def convolution_layers(normed):
         for name in (f"{block}_conv{n + 1}" for n in range(depth)):
             yield layers.Conv2D(width, 3, padding="same", use_bias=not normed, name=name)
             if normed:
-                yield FusedBatchNormalization(momentum=0.9, epsilon=EPSILON, name=f"{name}_norm")
+                yield layers.BatchNormalization(momentum=0.9, epsilon=EPSILON, name=f"{name}_norm")
             yield layers.Activation("relu", name=f"{name}_relu")
         yield layers.MaxPooling2D(name=f"{block}_pool")
 
@@ -114,20 +114,3 @@ def activation_statistics(folded, images, batch_size):
     counts = [len(images) * np.prod(output.shape[1:3]) for output in outputs]
     moments = [total / count for total, count in zip(sums, counts)]
     return {name: (mean, square - mean**2) for name, (mean, square) in zip(CONVOLUTIONS, moments)}
-
-
-@keras.saving.register_keras_serializable("helpers")
-class FusedBatchNormalization(layers.BatchNormalization):
-    """Keras's layer; in training TensorFlow's fused kernel does the work, which is faster."""
-
-    def call(self, inputs, training=None, mask=None):
-        if not (training and self.trainable and keras.backend.backend() == "tensorflow"):
-            return super().call(inputs, training=training, mask=mask)
-        import tensorflow as tf
-
-        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-            inputs, self.gamma, self.beta, epsilon=self.epsilon
-        )
-        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(moving * self.momentum + batch * (1 - self.momentum))
-        return outputs
