@@ -20,7 +20,7 @@ help: ## this list
 run: $(READY) ## read the published results, then train in small and compare (10 minutes on two cores)
 	$(PYTHON) train_model.py
 
-test: lint $(READY_DEV) ## everything that is checked, offline (15 minutes on two cores)
+test: lint $(READY_DEV) ## everything that is checked, offline (20 minutes on two cores)
 	$(PYTHON) -m pytest
 	RUNS_DIR=$$(mktemp -d) $(PYTHON) -m pytest --nbval $(NOTEBOOKS)
 
@@ -31,7 +31,7 @@ lint: $(READY_DEV) ## style of code and notebooks
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 
-smoke: $(READY) ## every notebook made small, on the built-in sample (5 minutes)
+smoke: $(READY) ## every notebook made small, on the built-in sample
 	$(PYTHON) train_model.py all --smoke
 
 notebooks: $(READY) ## renew the notebooks' outputs from the evidence

@@ -14,6 +14,8 @@ import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from helpers import evaluation
 
@@ -54,11 +56,15 @@ class Figure(matplotlib.figure.Figure):
         return png(self)
 
 
-def png(figure, **metadata):
-    """The figure as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=STYLE["savefig.dpi"], metadata=metadata)
-    return buffer.getvalue()
+def png(figure, **texts):
+    """The figure as the bytes of a PNG file; where it has 256 colours at most, a quarter as large."""
+    drawn, written, told = io.BytesIO(), io.BytesIO(), PngInfo()
+    figure.savefig(drawn, format="png", dpi=STYLE["savefig.dpi"])
+    image = Image.open(drawn).convert("RGB")
+    for name, text in texts.items():
+        told.add_text(name, text)
+    (image.quantize(256) if image.getcolors(256) else image).save(written, "png", pnginfo=told, optimize=True)
+    return written.getvalue()
 
 
 @styled
