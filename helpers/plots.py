@@ -32,8 +32,8 @@ ACCURACY_TICKS = (10, 20, 30, 40, 50, 60, 70, 80, 85, 90, 92, 94, 95, 96, 97, 98
 SIDES = (  # where a point's name may stand, the best first: offset in points, alignments
     ((9, 0), "left", "center"), ((-9, 0), "right", "center"),
     ((0, 10), "center", "bottom"), ((0, -10), "center", "top"),
-    ((9, 12), "left", "bottom"), ((-9, 12), "right", "bottom"),
     ((9, -12), "left", "top"), ((-9, -12), "right", "top"),
+    ((9, 12), "left", "bottom"), ((-9, 12), "right", "bottom"),
 )  # fmt: skip
 DISTANCES = (1, 2.5, 4, 6, 8)  # times these offsets, where it is crowded
 BACKGROUND = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # hides leaders that pass below
