@@ -20,7 +20,7 @@ help: ## this list
 run: $(READY) ## read the published results, then train in small and compare (10 minutes on two cores)
 	$(PYTHON) train_model.py
 
-test: lint $(READY_DEV) ## everything that is checked, offline (20 minutes on two cores)
+test: lint $(READY_DEV) ## everything that is checked, offline
 	$(PYTHON) -m pytest
 	RUNS_DIR=$$(mktemp -d) $(PYTHON) -m pytest --nbval $(NOTEBOOKS)
 
