@@ -25,7 +25,6 @@ from typing import NamedTuple
 import nbformat
 import papermill
 import yaml
-from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import DeadKernelError
 
 from helpers import cifar10, data, report, runs
@@ -40,6 +39,7 @@ CONVERTERS = {
     "str": str,
     "list": lambda text: json.loads(f"[{text.strip('[]')}]"),
 }
+FOLDERS = {"RUNS_DIR", "RESULTS_DIR", "CIFAR10_DIR", "TINY_IMAGENET_DIR"}
 # What the helpers print: "baseline-fast, seed 0: reads ..." and "baseline-fast, seed 0  epoch 3/10 ..."
 PROGRESS = re.compile(r"\S+ seed \d+")
 # Only what Python prints becomes part of a notebook, not TensorFlow's start-up lines; and no times.
@@ -61,6 +61,8 @@ class Job(NamedTuple):
 
 def main(words=None):
     arguments = parse(words)
+    for name in FOLDERS.intersection(os.environ):  # kernels run elsewhere, and mean the same
+        os.environ[name] = os.path.abspath(os.path.expanduser(os.environ[name]))
     try:
         jobs = plan(arguments)
         arguments.out.mkdir(parents=True, exist_ok=True)
@@ -182,7 +184,7 @@ def execute(job):
     started = time.monotonic()
     print(f"{job.copy.stem}: starts", flush=True)
     # What a kernel says without Python goes to the log, and not between the lines of progress.
-    with open(job.copy.with_suffix(".log"), "w") as log, native_stderr_in(log):
+    with open(job.copy.with_suffix(".log"), "w", encoding="utf-8") as log, native_stderr_in(log):
         problem = attempt(job, log)
     outcome = f"FAILED, {problem}" if problem else "done"
     print(f"{job.copy.stem}: {outcome} ({time.monotonic() - started:.0f} s, {job.copy})", flush=True)
@@ -199,9 +201,9 @@ def attempt(job, log):
     except DeadKernelError:
         log.write("The kernel died.\n")
         return "its kernel died; where memory is short, train on fewer images (-p train_images 5000)"
-    except (NoSuchKernel, OSError) as error:
+    except Exception as error:  # a kernel that doesn't start, for one: the next notebook runs all the same
         log.write(str(error))
-        return str(error)
+        return " ".join(str(error).split())
     return ""
 
 

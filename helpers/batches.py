@@ -6,9 +6,10 @@ from keras import layers, ops
 
 
 def spread(split, count):
-    """About `count` of a split's images, evenly spread."""
-    step = max(1, len(split.labels) // count)
-    return type(split)(*(part[::step] for part in split))
+    """`count` of a split's images, evenly spread; all of them where there are no more."""
+    known = len(split.labels)
+    chosen = np.arange(min(count, known)) * known // min(count, known)
+    return type(split)(*(part[chosen] for part in split))
 
 
 def one_hot(labels, classes):

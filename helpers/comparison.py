@@ -189,19 +189,21 @@ def _average(log_probabilities):
 
 
 def chosen(validation):
-    """The systems to average: the best on validation images, then whichever helps most while any does.
+    """The systems to average: the best on validation images, then whichever helps most, while it helps.
 
+    It helps where the gain is beyond luck, given how many were asked: of many, one always gains a little.
     Only systems of enough seeds are asked, so that the average has them too; all, where none has enough.
     """
     able = {name: answers for name, answers in validation.items() if enough(answers)} or validation
 
-    def score(names):
-        return accuracy(over_systems([able[name] for name in names]))
+    def average(names):
+        return over_systems([able[name] for name in names])
 
-    names = [max(able, key=lambda name: score([name]))]
+    names = [max(able, key=lambda name: accuracy(able[name]))]
     while others := [name for name in able if name not in names]:
-        next_best = max(others, key=lambda name: score([*names, name]))
-        if score([*names, next_best]) <= score(names):
+        next_best = max(others, key=lambda name: accuracy(average([*names, name])))
+        gain = difference(average([*names, next_best]), average(names))
+        if gain["difference"] <= 0 or gain["p"] * len(others) > 1 - CONFIDENCE:
             break
         names.append(next_best)
     return names

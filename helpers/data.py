@@ -195,7 +195,7 @@ def _shrunk(sizes: tuple[int, ...], train_images: int | None) -> tuple[int, ...]
     """The sizes of the three parts when at most `train_images` are trained on."""
     if train_images is None or train_images >= sizes[0]:
         return sizes
-    return tuple(round(size * train_images / sizes[0]) for size in sizes)
+    return tuple(max(1, round(size * train_images / sizes[0])) for size in sizes)
 
 
 def _checked_count(train_images: int | None, classes: tuple[str, ...]) -> int | None:

@@ -2,11 +2,16 @@
 
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import keras
 import psutil
 
 from helpers import runs
+
+CPUINFO = Path("/proc/cpuinfo")  # Linux's
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # as it calls them; the last one is ARM's
+BFLOAT16_CAPABILITY = (8, 0)  # NVIDIA's, from Ampere on
 
 
 def use(gpu="auto"):
@@ -43,15 +48,30 @@ def gpus():
     return [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in visible]
 
 
+def has_bfloat16():
+    """Whether bfloat16 is fast on what computes; on a processor that can't be asked, no."""
+    if not gpus():
+        return CPUINFO.is_file() and not BFLOAT16_FLAGS.isdisjoint(CPUINFO.read_text().split())
+    if keras.backend.backend() == "jax":
+        return True  # where the hardware can't, XLA converts
+    import tensorflow as tf
+
+    details = map(tf.config.experimental.get_device_details, tf.config.get_visible_devices("GPU"))
+    return all(gpu.get("compute_capability", (0, 0)) >= BFLOAT16_CAPABILITY for gpu in details)
+
+
 def keep_to_cpu():
     if keras.backend.backend() == "jax":
         import jax
 
         jax.config.update("jax_default_device", jax.devices("cpu")[0])
-    else:
-        import tensorflow as tf
+        return
+    import tensorflow as tf
 
+    try:
         tf.config.set_visible_devices([], "GPU")
+    except RuntimeError:
+        raise RuntimeError("the GPU is in use already: restart the kernel, then say gpu=off") from None
 
 
 def circumstances():

@@ -4,9 +4,11 @@ import hashlib
 import http.client
 import os
 import queue
+import string
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -113,7 +115,9 @@ def _open(url: str, offset: int, seconds: float) -> http.client.HTTPResponse | N
     Asked for in a thread, because looking up a host's name can block for longer than any timeout.
     """
     part = {"Range": f"bytes={offset}-"} if offset else {}
-    request = urllib.request.Request(url, headers={"User-Agent": AGENT, **part})
+    # As browsers do: letters beyond ASCII are written as numbers, what is written so already stays.
+    address = urllib.parse.quote(url, safe=string.punctuation)
+    request = urllib.request.Request(address, headers={"User-Agent": AGENT, **part})
     answers = queue.SimpleQueue()
 
     def ask():

@@ -11,7 +11,10 @@ import numpy as np
 from helpers import photos
 
 ENDINGS = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
-PARTS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}  # folder names
+# Folder names.
+PARTS = {
+    "train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test",
+}  # fmt: skip
 NO_PICTURES = {"thumbs.db", "desktop.ini"}  # what file managers leave behind
 UNREADABLE_SHARE = 0.1  # more than this, and something else is wrong than a few files
 
@@ -51,7 +54,7 @@ def _natural(path: Path) -> list[list[str | int]]:
 def list_folder(root: Path) -> Folder:
     """What is in `<root>/<class>/` or in `<root>/{train,val,test}/<class>/`. Nothing is opened."""
     divided = (root / "train").is_dir() and bool(_folders(root / "train"))
-    parts = [(PARTS[d.name], d) for d in _folders(root) if d.name in PARTS] if divided else [("train", root)]
+    parts = [(_part(d), d) for d in _folders(root)] if divided else [("train", root)]
     classes = tuple(d.name for d in _folders(root / "train" if divided else root))
     pictures = [
         Picture(path, part, _label(folder, classes), path.stat().st_mtime_ns)
@@ -89,6 +92,12 @@ def _read_or_reason(path: Path, size: int) -> np.ndarray | str:
 
 def _folders(path: Path) -> list[Path]:
     return sorted(d for d in path.iterdir() if d.is_dir() and not d.name.startswith((".", "__")))
+
+
+def _part(folder: Path) -> str:
+    if folder.name not in PARTS:
+        raise ValueError(f"{folder} stands beside train, and is none of {', '.join(PARTS)}")
+    return PARTS[folder.name]
 
 
 def _label(folder: Path, classes: tuple[str, ...]) -> int:

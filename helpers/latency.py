@@ -32,7 +32,7 @@ def forms(name, build, folder):
     """{name: Form} of the network that build() makes: Keras's in two precisions, and exported to LiteRT."""
     found = {}
     for policy, precision in PRECISIONS.items():
-        with models.precision(policy):
+        with models.precision(policy, emulated=True):
             network = build()
         network.save(folder / "model.keras")
         size = (folder / "model.keras").stat().st_size

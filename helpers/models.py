@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from helpers import devices
+
 # Of CIFAR-10's training images, a channel, 0 to 255: measured in notebook 01.
 PIXEL_MEAN = (125.3, 123.0, 113.9)
 PIXEL_STD = (63.0, 62.1, 66.7)
@@ -14,10 +16,14 @@ CAFFE_MEAN = (103.939, 116.779, 123.68)
 
 
 @contextmanager
-def precision(policy):
-    """Build the layers inside with this dtype policy: "float32" or "mixed_bfloat16"."""
+def precision(policy, emulated=False):
+    """Build the layers inside with this dtype policy: "float32" or "mixed_bfloat16".
+
+    float32, which is more exact, takes the place of bfloat16 where the machine would only emulate it:
+    training VGG16 took ten times as long that way. `emulated` asks for it all the same.
+    """
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
+    keras.config.set_dtype_policy(policy if emulated or devices.has_bfloat16() else "float32")
     try:
         yield
     finally:
@@ -221,6 +227,11 @@ def flat_layers(model):
     """The layers of a model and of the models inside it."""
     for layer in model.layers:
         yield from flat_layers(layer) if isinstance(layer, keras.Model) else (layer,)
+
+
+def computed_in(model):
+    """bfloat16 if any layer computes in it, whatever else the last one does; else float32."""
+    return "bfloat16" if any(layer.compute_dtype == "bfloat16" for layer in flat_layers(model)) else "float32"
 
 
 def count_parameters(model):

@@ -76,6 +76,22 @@ class Muon(keras.optimizers.Optimizer):
         return config
 
 
+def warm_muon(
+    steps_per_epoch, *, epochs, batch_size, kernel_rate, bias_rate, head_rate, warmup_share, averaged_share,
+    slowed,
+):  # fmt: skip
+    """Muon for a whole run: rates rise for a share of it and then fall, and what is judged at the end are
+    weights averaged over about another share of it.
+    """
+    steps = steps_per_epoch * epochs
+    rates = {"kernel": kernel_rate, "bias": bias_rate, "head": head_rate}
+    remembered = max(1.0, averaged_share * steps)
+    return Muon(
+        steps, 0, batch_size, rates, slowed, warmup_steps=round(warmup_share * steps),
+        use_ema=averaged_share > 0, ema_momentum=1 - 1 / remembered,
+    )  # fmt: skip
+
+
 @keras.saving.register_keras_serializable("helpers")
 class LayerwiseAdam(keras.optimizers.Adam):
     """Adam that makes parts of the network learn slower, as `slowed` tells it, like Muon's."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from helpers import (
     calibration,
+    cifar10,
     data,
     devices,
     evaluation,
@@ -45,6 +46,13 @@ class Others(NamedTuple):
 def store(network, path):
     """Write a batch-normed network with its normalisation folded in."""
     released.save(vgg16.for_pictures(vgg16.fold(network)), path)
+
+
+def check(name, classes):
+    """One clear line, before anything is trained, where these strangers don't go with these classes."""
+    if name == "tiny-imagenet" and tuple(classes) != cifar10.CLASSES:
+        told = "which of Tiny-ImageNet's pictures are strangers is known for CIFAR-10's classes only"
+        raise ValueError(f"{told}: give strangers=sample, or a folder with pictures of none of yours")
 
 
 def others(name, classes):

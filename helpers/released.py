@@ -87,7 +87,12 @@ def facts(path):
         raise FileNotFoundError(f"there is no model {path}")
     if not description(path).is_file():
         raise FileNotFoundError(f"{path} has no description {description(path).name} beside it")
-    found = runs.read_json(description(path))
+    try:
+        found = runs.read_json(description(path))
+    except ValueError as error:
+        raise ValueError(f"{description(path)} is no JSON: {error}") from None
+    if "sha256" not in found:
+        raise ValueError(f"{description(path)} lacks sha256, the file's checksum")
     if download.file_digest(path, "sha256") != found["sha256"]:
         raise ValueError(f"{path} is damaged or another model than {description(path).name} describes")
     return found

@@ -62,10 +62,9 @@ th { border-bottom: 2px solid #888; } th:first-child, td:first-child { text-alig
 """
 
 
-def read_records(folder=None):
-    """The records of the systems' runs below a folder, results/ unless another is given."""
-    folder = runs.RESULTS if folder is None else Path(folder)
-    records = [runs.read_json(path) for path in sorted(folder.rglob("record.json"))]
+def read_records():
+    """The published records of the systems' runs."""
+    records = [runs.read_json(path) for path in sorted(runs.RESULTS.rglob("record.json"))]
     return sorted((record for record in records if record["experiment"] in SYSTEMS), key=_order)
 
 

@@ -183,12 +183,13 @@ def publish(folder):
     if record["measured"]["dirty"]:
         raise ValueError(f"{folder} was computed by code that is not committed: not published")
     target = RESULTS / record["experiment"] / f"seed-{record['seed']}"
-    for other in target.parent.glob("seed-*"):
-        if read_json(other / "record.json")["fingerprint"] != record["fingerprint"]:
-            shutil.rmtree(other)  # of other parameters
     arrays = sorted(folder.glob("*.npz")) if data["name"] == "cifar10" else []  # a source task's: too large
     for path in (*arrays, folder / "record.json"):
         write_whole(target / path.name, lambda part, path=path: shutil.copyfile(path, part))
+    for other in target.parent.glob("seed-*"):
+        known = other / "record.json"
+        if not known.is_file() or read_json(known)["fingerprint"] != record["fingerprint"]:
+            shutil.rmtree(other)  # half published, or of other parameters
     return target
 
 
@@ -245,11 +246,9 @@ def environment():
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return {
-        "versions": versions,
-        "commit": git("rev-parse", "HEAD"),
-        "dirty": bool(git("status", "--porcelain")),
-    }
+    commit = git("rev-parse", "HEAD")
+    # Where git doesn't answer, nobody knows what code this is.
+    return {"versions": versions, "commit": commit, "dirty": not commit or bool(git("status", "--porcelain"))}
 
 
 def cpu_name():

@@ -32,8 +32,17 @@ def identity(weights, application="VGG16"):
 
 
 def as_found(identity):
-    """The sha256 of a file that nobody checks, as it lies in Keras's cache: what was really started from."""
-    path = _cache() / (identity or {}).get("file", "")
+    """The sha256 of a file that nobody checks, as it lies here: what was really started from.
+
+    It is Keras's own, in its cache, or that of a run of one's own.
+    """
+    match identity:
+        case {"file": name}:
+            path = _cache() / name
+        case {"run": fingerprint}:
+            path = next(runs.RUNS.glob(f"pretrain-*/{fingerprint}/seed-0/*.weights.h5"), _cache())
+        case _:
+            return {}
     return {"source_weights_sha256": download.file_digest(path, "sha256")} if path.is_file() else {}
 
 

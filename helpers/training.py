@@ -3,6 +3,7 @@
 import time
 
 import keras
+import numpy as np
 
 from helpers import (
     calibration,
@@ -19,7 +20,7 @@ from helpers import (
 from helpers.batches import Batches, EpochClock, one_hot, spread
 from helpers.frozen import features
 
-TRAIN_SCORED = 10_000  # training images that are scored at the end, about: enough for the gap to validation
+TRAIN_SCORED = 10_000  # training images that are scored at the end: enough for the gap to validation
 # patience: epochs without progress on validation until a run stops and keeps its best epoch; None: to the end
 DEFAULTS = {"label_smoothing": 0.0, "flips": "none", "views": "single", "patience": None}
 
@@ -45,6 +46,7 @@ def train(run, source, build, optimizer, *, frozen=None, augmentation=(), prepar
         return run.record
     seed_everything(run.seed)
     base = frozen() if frozen else None
+    seed_everything(run.seed)  # what came before may have trained something else first, or not
     model = build()
     began = time.perf_counter() - seconds_before(run)
     splits, cost = source.load(), None
@@ -55,11 +57,14 @@ def train(run, source, build, optimizer, *, frozen=None, augmentation=(), prepar
     if prepare:
         prepare(model, splits)
     state = fit(run, model, splits, optimizer, augmentation)
+    if not np.isfinite(state["history"][-1]["train_loss"]):
+        raise ArithmeticError(f"{run} has diverged, its loss is no number any more: give it smaller rates")
     whole = models.joined(base, model) if base else model
     runs.write_whole(run.model, whole.save)
     seconds = time.perf_counter() - began
     record, arrays = gather(run, model, splits, state)
     record["parameters_total"] = whole.count_params()
+    record["measured"]["computed_in"] = models.computed_in(whole)
     record["measured"]["seconds_to_model"] = round(seconds, 1)
     if cost:
         add_cost(record, cost)

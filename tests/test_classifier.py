@@ -166,16 +166,19 @@ def server(photos):
         server.shutdown()
 
 
-def test_a_picture_on_the_web(colours, server, tmp_path, monkeypatch):
+def test_a_picture_on_the_web(colours, server, photos, tmp_path, monkeypatch):
     monkeypatch.setattr(classifier, "DOWNLOADS", tmp_path / "downloads")
     (answer,) = ask(colours, f"{server}/red.png?width=60")
     assert answer.best == "red" and answer.picture.name.endswith("-red.png")
     with pytest.raises(ConnectionError, match="404"):
         gather(f"{server}/missing.png")
+    (photos / "größer.png").write_bytes((photos / "red.png").read_bytes())
+    for address in ("größer.png", "gr%C3%B6%C3%9Fer.png"):
+        assert [answer.best for answer in ask(colours, f"{server}/{address}")] == ["red"]
     monkeypatch.setattr(classifier, "LARGEST_DOWNLOAD", 10)
     with pytest.raises(ValueError, match="more than 0 MB"):
         gather(f"{server}/red.png")
-    assert len(list((tmp_path / "downloads").iterdir())) == 1
+    assert len(list((tmp_path / "downloads").iterdir())) == 3
 
 
 # --- classify.py

@@ -479,6 +479,7 @@ def test_small_training_sets_are_nested_and_shrink_the_rest_in_proportion():
     small, large = (data.source("sample", train_images=n).load() for n in (90, 900))
     assert [len(split.labels) for split in small] == [90, 10, 20]
     assert {i.tobytes() for i in small.train.images} < {i.tobytes() for i in large.train.images}
+    assert data.source("sample", train_images=10).identity["validation"] == 1
     everything = data.source("sample", train_images=45_000)
     assert [everything.identity[part] for part in ("train", "validation", "test")] == [4500, 500, 1000]
 
@@ -539,13 +540,18 @@ def test_a_folder_of_classes_is_split(pictures):
         assert ((split.images[:, 8, 8, 0] > 100) == (split.labels == 0)).all()
 
 
-def test_a_divided_folder_keeps_its_division(tmp_path):
-    for part, first in (("train", 0), ("val", 100), ("test", 200)):
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_a_divided_folder_keeps_its_division(tmp_path, name):
+    for part, first in (("train", 0), (name, 100), ("test", 200)):
         write_pictures(tmp_path / part / "cats", 5, (200, 20), first=first)
         write_pictures(tmp_path / part / "dogs", 4, (20, 200), first=first)
     splits = data.source(str(tmp_path), image_size=8).load()
     blue = [sorted(split.images[split.labels == 0][:, 4, 4, 2]) for split in splits]
     assert blue == [[*range(5)], [*range(100, 105)], [*range(200, 205)]]
+    assert [len(split.labels) for split in data.source(str(tmp_path), train_images=2).load()] == [2, 2, 2]
+    write_pictures(tmp_path / "more" / "cats", 5, (200, 20))
+    with pytest.raises(ValueError, match="more stands beside train, and is none of train, val, valid,"):
+        data.source(str(tmp_path))
 
 
 def test_the_identity_of_a_folder_covers_pixels_and_labels_of_all_parts(pictures):

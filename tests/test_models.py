@@ -58,10 +58,15 @@ def test_convolutions_start_as_identities():
     assert 0.03 < kernel[..., 4:].std() < 0.2
 
 
-def test_precision_holds_inside_only():
-    with models.precision("mixed_bfloat16"):
+@pytest.mark.parametrize(
+    ("machine_has_it", "emulated", "computes_in"),
+    [(True, False, "bfloat16"), (False, False, "float32"), (False, True, "bfloat16")],
+)
+def test_precision_holds_inside_only(monkeypatch, machine_has_it, emulated, computes_in):
+    monkeypatch.setattr(models.devices, "has_bfloat16", lambda: machine_has_it)
+    with models.precision("mixed_bfloat16", emulated=emulated):
         model = models.fast_cnn(10)
-    assert model.get_layer("whitening").compute_dtype == "bfloat16"
+    assert model.get_layer("whitening").compute_dtype == computes_in
     assert model.get_layer("logits").compute_dtype == "float32"
     assert keras.config.dtype_policy().name == "float32"
 
@@ -122,6 +127,17 @@ def test_muon_rises_and_falls_and_slows_the_parts_that_it_is_told_to():
     np.testing.assert_allclose(slow[1:], full[1:] / 2, rtol=1e-3)
     assert full[0] < 1e-5  # rates rise from nothing
     assert full[1] < full[2] < full[3] < full[4] and full[5] > full[8] > full[11]
+
+
+def test_a_run_s_muon_rises_for_a_share_and_averages_over_a_share():
+    rates = {"kernel_rate": 0.03, "bias_rate": 1e-4, "head_rate": 2e-5}
+    told = rates | {"epochs": 5, "batch_size": 40, "slowed": {"block1": 0.5}, "warmup_share": 0.2}
+    optimizer = optimizers.warm_muon(10, averaged_share=0.1, **told)
+    assert (optimizer.steps, optimizer.warmup_steps) == (50, 10)
+    assert optimizer.use_ema and optimizer.ema_momentum == pytest.approx(1 - 1 / 5)
+    assert optimizer.rates == {"kernel": 0.03, "bias": 1e-4, "head": 2e-5}
+    assert optimizer.slowed == {"block1": 0.5} and optimizer.batch_size == 40
+    assert not optimizers.warm_muon(10, averaged_share=0.0, **told).use_ema
 
 
 def test_muon_is_rebuilt_from_its_config():

@@ -87,6 +87,13 @@ def test_others_of_tiny_imagenet_are_strangers_kin_or_neither():
     assert not set(tiny_imagenet.KIN) & set(tiny_imagenet.HELD_OUT)
 
 
+def test_strangers_that_do_not_go_with_the_classes_are_refused_at_once():
+    release.check("tiny-imagenet", CLASSES)
+    release.check("sample", ("cats", "dogs"))
+    with pytest.raises(ValueError, match="known for CIFAR-10's classes only: give strangers=sample"):
+        release.check("tiny-imagenet", ("cats", "dogs"))
+
+
 def published():
     found = runs.RESULTS / model_card.EXPERIMENT / "seed-0/record.json"
     return json.loads(found.read_text()) if found.is_file() else pytest.skip("no model is published yet")

@@ -59,6 +59,13 @@ def test_a_changed_file_is_told_from_the_one_described(model_file, tmp_path):
     content = bytearray(model_file.read_bytes())
     content[len(content) // 2] ^= 1
     copy.write_bytes(content)
+    (tmp_path / "small.json").write_text("{")
+    with pytest.raises(ValueError, match="small.json is no JSON"):
+        released.facts(copy)
+    (tmp_path / "small.json").write_text("{}")
+    with pytest.raises(ValueError, match="small.json lacks sha256"):
+        released.facts(copy)
+    (tmp_path / "small.json").unlink()
     with pytest.raises(FileNotFoundError, match="no description small.json beside it"):
         released.facts(copy)
     released.description(copy).write_text(released.description(model_file).read_text())

@@ -1,10 +1,13 @@
 """ResNet50 as a chain: the application's function, its first stride, and a file that Keras loads."""
 
+import os
+
 import keras
 import numpy as np
 import pytest
+from conftest import execute
 
-from helpers import data, models, optimizers, pretraining, resnet, source_weights
+from helpers import data, models, optimizers, pretraining, resnet, runs, source_weights
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +97,12 @@ def test_what_is_pretrained_is_a_file_that_keras_loads(tmp_path, monkeypatch, pi
     again = resnet.pretrained(str(file), 10, resized_to=32)
     expected = features(trained, pictures)
     np.testing.assert_allclose(features(again, pictures), expected, rtol=0.02, atol=0.02 * expected.max())
+
+
+@pytest.mark.slow
+def test_notebook_00_makes_the_source_weights_that_notebook_05_asks_for(tmp_path):
+    """Both read the same published evidence: their settings are alike, to the last one."""
+    notebook = runs.ROOT / "notebooks" / "00-pretrain-backbone.ipynb"
+    words = ("-p", "backbone", "resnet50", "-p", "epochs", "3")
+    status, error, said, _ = execute(notebook, tmp_path, os.environ | {"EVIDENCE": "read"}, *words)
+    assert status == 0 and "pretrain-resnet50, seed 0: reads the published evidence" in said, error

@@ -110,6 +110,24 @@ def test_publishing_refuses_uncommitted_code_and_replaces_what_is_of_other_param
         start(epochs=5)
 
 
+def test_what_was_half_published_is_published_again(folders, monkeypatch):
+    for seed in (0, 1):
+        start(seed=seed).write(RECORD, test={"labels": np.arange(3)})
+    for seed in (0, 7):
+        (runs.RESULTS / "trial" / f"seed-{seed}").mkdir(parents=True)
+        (runs.RESULTS / "trial" / f"seed-{seed}" / "test.npz").write_bytes(b"half")
+    monkeypatch.setenv("EVIDENCE", "publish")
+    assert [record["seed"] for record in start(seed=1).seeds()] == [0, 1]
+    assert len(start().arrays("test")["labels"]) == 3
+    assert not (runs.RESULTS / "trial" / "seed-7").exists()
+
+
+def test_code_that_git_knows_nothing_of_counts_as_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert runs.environment()["commit"] == "" and runs.environment()["dirty"]
+
+
 def test_reading_only_never_computes(folders, monkeypatch):
     monkeypatch.setenv("EVIDENCE", "read")
     with pytest.raises(FileNotFoundError, match="has no finished evidence"):

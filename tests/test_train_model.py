@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import re
 import shutil
 import signal
@@ -162,6 +163,14 @@ def test_runs_from_any_folder(recorder, out, tmp_path):
     finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert finished.returncode == 0 and "recorder: done" in finished.stdout and not finished.stderr
     assert (out / "recorder.ipynb").is_file() and got(tmp_path)[0][4] == "sample"
+
+
+def test_a_relative_folder_is_the_caller_s(notebook, out, tmp_path):
+    path = notebook("teller", "import os", "print('x seed 0', os.environ['RUNS_DIR'], flush=True)")
+    environment = os.environ | {"RUNS_DIR": "mine"}
+    command = [*RUNNER, path, "--out", "out"]
+    finished = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert f"x seed 0 {tmp_path / 'mine'}\n" in finished.stdout
 
 
 def test_renewing_in_place_is_repeatable_and_leaves_no_trace_of_papermill(notebook, out):

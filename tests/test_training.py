@@ -12,6 +12,8 @@ import pytest
 
 from helpers import batches, data, devices, models, predictions, runs, training
 
+SMALL = {"epochs": 1, "batch_size": 50}
+
 
 @pytest.fixture(scope="module")
 def sample():
@@ -22,6 +24,14 @@ def ordered(sample, seed=0, flips="none", epoch=0):
     made = batches.Batches(sample.train, 10, 100, seed, flips)
     made.go_to(epoch)
     return made
+
+
+@pytest.mark.parametrize("count", [1, 7, 300, 499, 500, 900])
+def test_a_part_is_as_large_as_asked_and_spread_over_all(sample, count):
+    numbered = data.Split(sample.train.images, np.arange(len(sample.train.labels)))
+    found = batches.spread(numbered, count).labels
+    assert len(found) == min(count, 500) == len(set(found))
+    assert np.diff([*found, 500]).max() <= np.ceil(500 / min(count, 500))
 
 
 def test_every_image_comes_once_an_epoch_with_its_own_label(sample):
@@ -102,6 +112,18 @@ def test_gpu_words():
                 devices.use(word)
 
 
+@pytest.mark.skipif(bool(devices.gpus()), reason="the processor is asked where there is no GPU")
+@pytest.mark.parametrize(
+    ("flags", "has_it"),
+    [("avx2 avx512_bf16 fma", True), ("amx_bf16", True), ("fp bf16 i8mm", True), ("avx2 avx512f", False)],
+)
+def test_a_processor_says_whether_it_has_bfloat16(tmp_path, monkeypatch, flags, has_it):
+    monkeypatch.setattr(devices, "CPUINFO", tmp_path / "cpuinfo")
+    assert not devices.has_bfloat16()  # another system's
+    devices.CPUINFO.write_text(f"model name\t: a processor\nflags\t\t: {flags}\n")
+    assert devices.has_bfloat16() == has_it
+
+
 def test_averaged_weights_are_what_is_judged(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "RUNS", tmp_path)
     source = data.source("sample", train_images=400)
@@ -118,6 +140,31 @@ def test_averaged_weights_are_what_is_judged(tmp_path, monkeypatch):
     assert learned["train_accuracy"] == kept["train_accuracy"] > 0.4
     assert kept["validation_accuracy"] < 0.3
     assert found[0.9999]["test"]["correct"] < 0.3 * found[0.9999]["test"]["total"]
+
+
+def test_a_diverged_training_is_said_in_a_line_and_leaves_no_evidence(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    source = data.source("sample", train_images=100)
+    run = runs.start("diverged", source=source, parameters=SMALL)
+    sgd = keras.optimizers.SGD(1e30)
+    with pytest.raises(ArithmeticError, match="diverged, seed 0 has diverged, .* smaller rates") as error:
+        training.train(run, source, lambda: models.pooling_cnn(10), lambda steps: sgd)
+    assert "\n" not in str(error.value) and not run.own.exists() and not run.model.exists()
+
+
+def test_a_record_tells_what_was_computed_in(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    source = data.source("sample", train_images=100)
+    for machine_has_it, expected in ((False, "float32"), (True, "bfloat16")):
+        monkeypatch.setattr(devices, "has_bfloat16", lambda found=machine_has_it: found)
+        run = runs.start("types", source=source, seed=int(machine_has_it), parameters=SMALL)
+
+        def build():
+            with models.precision("mixed_bfloat16"):
+                return models.fast_cnn(10, widths=(8, 16, 16))
+
+        record = training.train(run, source, build, lambda steps: keras.optimizers.Adam(0.01))
+        assert record["measured"]["computed_in"] == expected
 
 
 WITHOUT_TENSORFLOW = """

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from helpers import models, source_weights, vgg16
+from helpers import models, optimizers, source_weights, vgg16
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +87,12 @@ def test_parameters_are_those_of_the_paper():
     assert models.count_parameters(network)[0] == 14_714_688 + 513 * 10
     trained, _ = models.multiply_adds(network)
     assert trained > 3.9 * models.multiply_adds(vgg16.plain(10))[0]
+
+
+def test_earlier_blocks_learn_slower(normed):
+    rates = vgg16.slowed(0.5)
+    factors = {
+        weight.path.split("/")[-2]: optimizers.factor(rates, weight) for weight in normed.trainable_weights
+    }
+    assert factors["logits"] == factors["block5_conv3"] == 1
+    assert factors["block4_conv1_norm"] == 0.5 and factors["block1_conv2"] == 0.5**4
