@@ -4,6 +4,7 @@ PYTHON := $(VENV)/bin/python
 READY := $(VENV)/ready
 READY_DEV := $(VENV)/ready-dev
 OLDEST := .venv-oldest
+AT_ONCE := -n 2  # tests: a small run of a notebook needs up to 7 GB of memory
 NOTEBOOKS := $(wildcard notebooks/*.ipynb example-to-use/*.ipynb)
 
 # TensorFlow's start-up lines differ from machine to machine, and nbval compares what notebooks print.
@@ -21,11 +22,11 @@ run: $(READY) ## read the published results, then train in small and compare (10
 	$(PYTHON) train_model.py
 
 test: lint $(READY_DEV) ## everything that is checked, offline
-	$(PYTHON) -m pytest
-	RUNS_DIR=$$(mktemp -d) $(PYTHON) -m pytest --nbval $(NOTEBOOKS)
+	$(PYTHON) -m pytest $(AT_ONCE) --dist worksteal
+	RUNS_DIR=$$(mktemp -d) $(PYTHON) -m pytest $(AT_ONCE) --dist loadscope --nbval $(NOTEBOOKS)
 
 test-oldest: $(OLDEST)/ready ## the quick tests on the oldest versions that requirements.txt admits
-	$(OLDEST)/bin/python -m pytest -m "not slow"
+	$(OLDEST)/bin/python -m pytest $(AT_ONCE) --dist worksteal -m "not slow"
 
 lint: $(READY_DEV) ## style of code and notebooks
 	$(PYTHON) -m ruff check
