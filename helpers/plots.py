@@ -235,7 +235,7 @@ def _label_points(axes, points):
             inside = frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 and box.y1 < frame.y1
             if inside and not box.count_overlaps(taken):
                 break
-        if distance > 1:
+        if distance > 1 or all(offset):  # not right beside its point
             axes.annotate("", (x, y), place, textcoords="offset points", arrowprops=LEADER, zorder=1)
         taken.append(box)
 

@@ -5,8 +5,8 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm
 
 from helpers.plots import BLUE, FAINT, INK, SKY, VERMILLION, Figure, styled
 
-DIFFERENCE = "Difference in test accuracy (points) with its 95 % interval"
-DIFFERENCE_TICKS = (-20, -10, -5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 10, 20, 50)
+DIFFERENCE = "Difference in test accuracy (points; beyond 1 a log scale) with its 95 % interval"
+DIFFERENCE_TICKS = (-20, -5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 20, 50)
 
 
 @styled
@@ -30,7 +30,8 @@ def differences(pairs, verdict="luck is ruled out"):
     axes.set_xlim(low, high)
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.spines["left"].set_visible(False)
-    figure.supxlabel(f"filled: {verdict}; hollow: it isn't; grey: too few seeds", fontsize=9, color=FAINT)
+    told = f"filled: {verdict}; hollow: it isn't; grey: too few seeds for a verdict"
+    figure.supxlabel(told, fontsize=9, color=FAINT)
     return figure
 
 

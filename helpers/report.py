@@ -168,7 +168,7 @@ def headline(records=None):
     provisional = "" if best.seeds >= plots.ENOUGH_SEEDS else ", provisional"
     return (
         f"**{accuracy} % of the CIFAR-10 test images right, "
-        f"for {best.train_pflop:.3g} PFLOP of training of its own** "
+        f"for {best.train_pflop:.3g} PFLOP of training on top of what it starts from** "
         f"({best.system}, seeds: {best.seeds}{provisional})."
     )
 
