@@ -19,7 +19,7 @@ PROJECTS = (
     Project(
         "VGG16 transfer, notebooks to download and apply", '"high levels of accuracy"', "vgg16-fine-tuned"
     ),
-    Project("VGG16 frozen, dense head, Adam, 25 epochs of 64", "left as XX %", "vgg16-recipe"),
+    Project("VGG16 frozen, dense head, Adam, 25 epochs of 64", "left as XX %", "vgg16-frozen"),
     Project("ResNet50, frozen and then fine-tuned", "31.76, then 88.82", "resnet50-fine-tuned"),
     Project("a ladder of CNNs, learning rate lowered by stages", "76", "baseline-stages"),
     Project("MobileNetV2 transfer for low latency", '"significant"', "mobilenetv2-"),
