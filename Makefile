@@ -63,8 +63,9 @@ $(READY_DEV): requirements-dev.txt requirements.txt constraints.txt | $(PYTHON)
 	$(PYTHON) -m pip install --quiet --requirement requirements-dev.txt --constraint constraints.txt
 	@touch $@ $(READY)
 
-$(OLDEST)/ready: requirements-dev.txt | $(PYTHON)
+$(OLDEST)/ready: requirements-dev.txt requirements.txt | $(PYTHON)
 	$(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --quiet --requirement requirements-dev.txt \
-	  "tensorflow==2.20.*" "keras==3.13.2" "numpy==2.1.*" "pandas==2.2.*" "scikit-learn==1.6.*"
+	  "tensorflow==2.20.*" "keras==3.13.2" "numpy==2.1.*" "pandas==2.2.*" "scikit-learn==1.6.*" \
+	  "scipy==1.14.*" "matplotlib==3.10.*" "pillow==11.*" "papermill==2.6.*" "psutil==5.9.*" "pyyaml==6.*"
 	@touch $@

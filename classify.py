@@ -84,4 +84,11 @@ if __name__ == "__main__":
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     # Keras imports these if it can. Nothing here needs them, and they take a quarter of the time to start.
     sys.modules |= dict.fromkeys(("pandas", "sklearn"))
-    sys.exit(main())
+    try:
+        status = main()
+    except KeyboardInterrupt:
+        status = 130
+    except BrokenPipeError:  # whoever reads has enough, as `head` has: nothing more is written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    sys.exit(status)

@@ -31,7 +31,6 @@ SYSTEMS = {
     "vgg16-block5": "VGG16 fine-tuned, block 5",
     "vgg16-fine-tuned": "VGG16 fine-tuned, all",
     "vgg16-scratch": "VGG16 from scratch",
-    "vgg16-scratch-long": "VGG16 from scratch, longer",
     "resnet50-as-usual": "ResNet50 frozen, as usual",
     "resnet50-frozen": "ResNet50 frozen, put right",
     "resnet50-deep-head": "ResNet50 frozen, deeper head",

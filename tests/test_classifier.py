@@ -203,6 +203,13 @@ def test_the_command_answers_what_it_can(model, photos):
     assert "broken.jpg" in problem
 
 
+def test_who_has_read_enough_closes_the_pipe_without_a_traceback(model, photos):
+    command = [*COMMAND, str(photos), "--model", str(model)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == "" and process.wait() == 1
+
+
 def test_json_is_an_object_a_line(model, photos, capsys):
     assert classify.main([str(photos), "--json", "--model", str(model)]) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
