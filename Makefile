@@ -67,5 +67,5 @@ $(OLDEST)/ready: requirements-dev.txt requirements.txt | $(PYTHON)
 	$(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --quiet --requirement requirements-dev.txt \
 	  "tensorflow==2.20.*" "keras==3.13.2" "numpy==2.1.*" "pandas==2.2.*" "scikit-learn==1.6.*" \
-	  "scipy==1.14.*" "matplotlib==3.10.*" "pillow==11.*" "papermill==2.6.*" "psutil==5.9.*" "pyyaml==6.*"
+	  "scipy==1.14.*" "matplotlib==3.10.*" "pillow==11.0.*" "papermill==2.6.*" "psutil==5.9.*" "pyyaml==6.0.*"
 	@touch $@
