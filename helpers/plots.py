@@ -186,7 +186,7 @@ def accuracy_vs_cost(runs, cost="train_pflop"):
         np.median([{**record, **record["measured"]}[cost] for record in group]) for group in runs.values()
     ]
     room = max(1.3, (max(costs) / min(costs)) ** 0.15)  # a factor, as the scale is logarithmic
-    figure = Figure(figsize=(8, max(4.8, 0.38 * len(runs))), layout="constrained")
+    figure = Figure(figsize=(8, max(4.8, 0.46 * len(runs))), layout="constrained")
     axes = figure.subplots()
     axes.set(xscale="log", xlabel=COSTS[cost], ylabel="Test accuracy (%, log scale of the mistakes)")
     axes.set_xlim(min(costs) / room, max(costs) * room)
