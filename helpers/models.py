@@ -19,8 +19,8 @@ CAFFE_MEAN = (103.939, 116.779, 123.68)
 def precision(policy, emulated=False):
     """Build the layers inside with this dtype policy: "float32" or "mixed_bfloat16".
 
-    float32, which is more exact, takes the place of bfloat16 where the machine would only emulate it:
-    training VGG16 took ten times as long that way. `emulated` asks for it all the same.
+    float32, which is more exact, takes the place of bfloat16 where the machine could only emulate it, which
+    takes many times as long. `emulated` asks for it all the same.
     """
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy if emulated or devices.has_bfloat16() else "float32")
