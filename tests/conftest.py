@@ -12,6 +12,11 @@ from helpers import runs
 PUBLISHED = sorted(runs.ROOT.glob("notebooks/*.ipynb"))
 
 
+def pytest_collection_modifyitems(items):
+    """The slow ones first, so that two processes at once end at about the same time."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def write_notebook(path, *cells, parameters="epochs: int = 1  # passes"):
     """A notebook with a parameters cell, followed by code cells."""
     tagged = new_code_cell(parameters, metadata={"tags": ["parameters"]})
