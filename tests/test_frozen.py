@@ -147,6 +147,7 @@ def test_trials_are_recorded_side_by_side(source, base):
     measured = record["measured"]
     assert all(seconds > 0 for seconds in measured["trial_seconds"].values())
     assert set(measured["trial_commits"]) == set(trials)
+    assert measured["dirty"] == runs.environment()["dirty"]
     fewer = transfer.tried("rates", trials, **told | {"images": 100})  # other images, another result
     assert fewer["trials"]["fast"] != record["trials"]["fast"]
 
