@@ -2,15 +2,13 @@
 
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 
 import keras
 import psutil
 
 from helpers import runs
 
-CPUINFO = Path("/proc/cpuinfo")  # Linux's
-BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # as it calls them; the last one is ARM's
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # as Linux calls them; the last one is ARM's
 BFLOAT16_CAPABILITY = (8, 0)  # NVIDIA's, from Ampere on
 
 
@@ -51,7 +49,8 @@ def gpus():
 def has_bfloat16():
     """Whether bfloat16 is fast on what computes; on a processor that can't be asked, no."""
     if not gpus():
-        return CPUINFO.is_file() and not BFLOAT16_FLAGS.isdisjoint(CPUINFO.read_text().split())
+        cpuinfo = runs.CPUINFO
+        return cpuinfo.is_file() and not BFLOAT16_FLAGS.isdisjoint(cpuinfo.read_text().split())
     if keras.backend.backend() == "jax":
         return True  # where the hardware can't, XLA converts
     import tensorflow as tf

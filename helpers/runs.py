@@ -22,6 +22,7 @@ RUNS = Path(os.environ.get("RUNS_DIR", ROOT / "runs"))
 RESULTS = Path(os.environ.get("RESULTS_DIR", ROOT / "results"))
 # Training, validation and test images of the data sets whose results are published.
 PUBLISHED_SIZES = {"cifar10": (45_000, 5_000, 10_000), "tiny-imagenet": (90_000, 4_500, 4_500)}
+CPUINFO = Path("/proc/cpuinfo")  # on Linux: what the processor is and has
 REPORTED_PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "pandas", "scikit-learn")
 
 
@@ -254,8 +255,8 @@ def environment():
 def cpu_name():
     """The processor's model, as the system names it, and its cores."""
     name = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").is_file():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    if CPUINFO.is_file():
+        lines = CPUINFO.read_text().splitlines()
         name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
     return f"CPU ({name}, {os.cpu_count()} cores)"
 

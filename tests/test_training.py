@@ -118,9 +118,9 @@ def test_gpu_words():
     [("avx2 avx512_bf16 fma", True), ("amx_bf16", True), ("fp bf16 i8mm", True), ("avx2 avx512f", False)],
 )
 def test_a_processor_says_whether_it_has_bfloat16(tmp_path, monkeypatch, flags, has_it):
-    monkeypatch.setattr(devices, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(runs, "CPUINFO", tmp_path / "cpuinfo")
     assert not devices.has_bfloat16()  # another system's
-    devices.CPUINFO.write_text(f"model name\t: a processor\nflags\t\t: {flags}\n")
+    runs.CPUINFO.write_text(f"model name\t: a processor\nflags\t\t: {flags}\n")
     assert devices.has_bfloat16() == has_it
 
 
