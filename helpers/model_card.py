@@ -105,7 +105,7 @@ def training_line(trained):
     result = evaluation.summary(trained)
     accuracy = evaluation.mean_and_deviation(result["mean"], result["std"])
     views = "from both sides of each picture, before the file was made small"
-    return f"Mean over {result['n']} seed(s) of training: {accuracy} % of the test images ({views})."
+    return f"Over seeds of training (n = {result['n']}): {accuracy} % of the test images ({views})."
 
 
 def none_lines(record):

@@ -85,11 +85,10 @@ def warm_muon(
     """
     steps = steps_per_epoch * epochs
     rates = {"kernel": kernel_rate, "bias": bias_rate, "head": head_rate}
-    remembered = max(1.0, averaged_share * steps)
+    warmup_steps = round(warmup_share * steps)
     return Muon(
-        steps, 0, batch_size, rates, slowed, warmup_steps=round(warmup_share * steps),
-        use_ema=averaged_share > 0, ema_momentum=1 - 1 / remembered,
-    )  # fmt: skip
+        steps, 0, batch_size, rates, slowed, warmup_steps=warmup_steps, **averaged(averaged_share * steps)
+    )
 
 
 @keras.saving.register_keras_serializable("helpers")
@@ -112,6 +111,18 @@ class LayerwiseAdam(keras.optimizers.Adam):
 
     def get_config(self):
         return super().get_config() | {"slowed": self.slowed}
+
+
+def warm_adam(steps_per_epoch, *, epochs, learning_rate, warmup_share, averaged_share=0.0, slowed=None):
+    """Adam for a whole run, as warm_muon is Muon for one."""
+    steps = steps_per_epoch * epochs
+    rate = warm_cosine(learning_rate, steps, round(warmup_share * steps))
+    return LayerwiseAdam(rate, slowed=slowed, **averaged(averaged_share * steps))
+
+
+def averaged(steps):
+    """What Keras's optimizers are told to average the weights over about so many last steps."""
+    return {"use_ema": steps > 0, "ema_momentum": 1 - 1 / max(1.0, steps)}
 
 
 def factor(slowed, variable):

@@ -18,8 +18,9 @@ README = runs.ROOT / "README.md"
 
 
 def record(
-    experiment="baseline-fast", seed=0, correct=9_400, data=CIFAR10, fingerprint="0123456789ab", single=None
-):
+    experiment="baseline-fast", seed=0, correct=9_400, data=CIFAR10, fingerprint="0123456789ab", single=None,
+    weights=None, validation=4_700,
+):  # fmt: skip
     test = {"correct": correct, "total": 10_000, "loss": 0.2, "macro_f1": correct / 10_000, "ece": 0.0123}
     accuracies = {
         "train_accuracy": 0.9,
@@ -29,7 +30,8 @@ def record(
     }
     return {
         "schema": 1, "experiment": experiment, "seed": seed, "fingerprint": fingerprint,
-        "data": data, "test": test,
+        "data": data, "source_weights": weights, "test": test,
+        "validation": {"correct": validation, "total": 5_000, "loss": 0.2},
         "history": [{"epoch": 1, **accuracies}, {"epoch": 2, **accuracies}],
         "parameters_trained": 1_234_567, "parameters_total": 2_000_000, "train_pflop": 0.3612,
         "measured": {"train_seconds": 1000.0 + 100 * seed, "device": "CPU (test)"},
@@ -47,7 +49,8 @@ def results(tmp_path, monkeypatch):
     """A results folder of its own: two systems, an ablation and the EDA's record, which are no systems."""
     monkeypatch.setattr(runs, "RESULTS", tmp_path / "results")
     ablation = record("vgg16-probe-block3", correct=9_990)
-    for content in [*three(single=9_300), record("baseline-naive", correct=6_500), ablation]:
+    naive = record("baseline-naive", correct=6_500, weights={"name": "tiny-imagenet", "sha256": "0"})
+    for content in [*three(single=9_300), naive, ablation]:
         runs.write_json(
             runs.RESULTS / content["experiment"] / f"seed-{content['seed']}" / "record.json", content
         )
@@ -66,16 +69,25 @@ def test_one_row_a_system_in_the_order_of_the_ladder(results):
 def test_markdown_table(results):
     head, rule, naive, fast = report.markdown_table().splitlines()
     assert head.count("|") == rule.count("|") == naive.count("|") == fast.count("|")
-    assert "| 65.00 (1, provisional) |  |" in naive
+    assert "| Naive CNN | Tiny-ImageNet | 65.00 (1, provisional) |  |" in naive
     assert (
-        "| 94.00 ± 0.10 (3) | 93.00 ± 0.00 | 94.00 | 1.23 | 1,234,567 | 0.361 | 1,100 | CPU (test) |" in fast
+        "| none | 94.00 ± 0.10 (3) | 93.00 ± 0.00 | 94.00 | 1.23 | 1,234,567 | 0.361 | 1,100 | CPU (test) |"
+        in fast
     )
 
 
 def test_the_claim_prefers_what_enough_seeds_stand_behind(results):
-    lucky = record("baseline-stages", correct=9_900)
+    lucky = record("baseline-stages", correct=9_900, validation=4_900)
     assert "94.00 ± 0.10 %" in report.headline([*report.read_records(), lucky])
     assert "99.00 %" in report.headline([lucky]) and "provisional" in report.headline([lucky])
+
+
+def test_the_claim_is_chosen_on_validation_and_tells_a_single_view(results):
+    lucky_in_test = three("baseline-stages", validation=4_650)
+    for chance in lucky_in_test:
+        chance["test"]["correct"] += 500
+    claim = report.headline([*report.read_records(), *lucky_in_test])
+    assert "94.00 ± 0.10 %" in claim and "93.00 ± 0.00 % from one" in claim
 
 
 def test_other_parameters_make_a_row_of_their_own():
