@@ -21,6 +21,9 @@ help: ## this list
 run: $(READY) ## read the published results, then train in small and compare (10 minutes on two cores)
 	$(PYTHON) train_model.py
 
+# Two processes would each take the whole of a GPU.
+test test-oldest: export CUDA_VISIBLE_DEVICES := -1
+
 test: lint $(READY_DEV) ## everything that is checked, offline
 	$(PYTHON) -m pytest $(AT_ONCE) --dist worksteal
 	RUNS_DIR=$$(mktemp -d) $(PYTHON) -m pytest $(AT_ONCE) --dist loadscope --nbval $(NOTEBOOKS)
@@ -51,7 +54,7 @@ results: $(READY) ## rewrite README's table and picture, and the card of the mod
 
 $(PYTHON):
 	@for python in python3.13 python3.12 python3.11 python3 python; do \
-	  $$python -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	  $$python -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	    && exec $$python -m venv $(VENV); \
 	done; echo "Python 3.11, 3.12 or 3.13 is needed, with its venv module, and none is on the PATH" >&2; exit 1
 

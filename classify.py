@@ -80,6 +80,8 @@ def as_text(pictures, classes):
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(errors="backslashreplace")  # for names of files that are no text
+    # Of its own, because file descriptor 2 leads nowhere while a library reads that would write there.
+    sys.stderr = open(os.dup(2), "w", buffering=1, errors="backslashreplace")  # noqa: SIM115
     # A GPU would only be slower to start, and take memory from others: the time goes into reading pictures.
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     # Keras imports these if it can. Nothing here needs them, and they take a quarter of the time to start.

@@ -8,7 +8,7 @@
 
 Each notebook leaves an executed copy and a log. The exit status is 0 if all went well, 1 if a notebook
 failed, 2 if the command was refused before anything ran, 130 after Ctrl-C; then the same command goes on
-after the last finished epoch.
+after the last finished epoch. (With `retrain`, runs that had ended are trained again.)
 """
 
 import argparse
@@ -39,6 +39,7 @@ CONVERTERS = {
     "str": str,
     "list": lambda text: json.loads(f"[{text.strip('[]')}]"),
 }
+TAKE_FOLDERS = {"data", "strangers", "source_data"}  # parameters; others may be told words like vgg16
 FOLDERS = {"RUNS_DIR", "RESULTS_DIR", "CIFAR10_DIR", "TINY_IMAGENET_DIR"}
 # What the helpers print: "baseline-fast, seed 0: reads ..." and "baseline-fast, seed 0  epoch 3/10 ..."
 PROGRESS = re.compile(r"\S+ seed \d+")
@@ -61,7 +62,7 @@ class Job(NamedTuple):
 
 def main(words=None):
     arguments = parse(words)
-    for name in FOLDERS.intersection(os.environ):  # kernels run elsewhere, and mean the same
+    for name in filter(os.environ.get, FOLDERS):  # kernels run elsewhere, and mean the same
         os.environ[name] = os.path.abspath(os.path.expanduser(os.environ[name]))
     try:
         jobs = plan(arguments)
@@ -145,9 +146,15 @@ def converted(notebook, wishes):
     values = {name: convert(name, text, declared[name]) for name, text in wishes.items()}
     if "data" in values:
         data.source(values["data"])  # refuses what isn't there
-        if values["data"] not in data.NAMES:  # a path as the caller sees it, not the notebook
-            values["data"] = str(Path(values["data"]).expanduser().resolve())
-    return values
+    return {name: as_seen_here(name, value) for name, value in values.items()}
+
+
+def as_seen_here(name, value):
+    """A path as the caller sees it, not the notebook; anything else as it is."""
+    if not isinstance(value, str) or value in data.NAMES:
+        return value
+    path = Path(value).expanduser()
+    return str(path.resolve()) if path.is_file() or (name in TAKE_FOLDERS and path.is_dir()) else value
 
 
 def declarations(notebook):
@@ -247,7 +254,9 @@ def tour(jobs, out):
     small = Job(notebook, out / f"{notebook.stem}.in-small.ipynb", parameters)
     status = run([small]) or status
     new = [path for path in runs.RUNS.glob("*/*/seed-*/record.json") if path.stat().st_mtime >= started]
-    published, trained = report.read_records(), [runs.read_json(path) for path in new]
+    records = map(runs.read_json, new)
+    trained = [record for record in records if record["experiment"] in report.SYSTEMS]
+    published = report.read_records()
     page = out / "report.html"
     report.html_report(page, published, trained, [job.copy for job in (*jobs, small)])
     print(f"\n{report.side_by_side(published, trained).to_string(index=False)}\n{report.caution(trained)}")

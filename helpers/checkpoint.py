@@ -26,7 +26,9 @@ class Checkpoint(keras.callbacks.Callback):
     def restore(self, model):
         """Load the last finished epoch's state, if there is one; return how many epochs are done."""
         if self.run.state.is_file():
-            self.state = runs.read_json(self.run.state)
+            now, self.state = self.state["environment"], runs.read_json(self.run.state)
+            # Of two commits, or of versions that have changed meanwhile: no commit tells how it came about.
+            self.state["environment"]["dirty"] |= now != self.state["environment"]
             model.optimizer.build(model.trainable_variables)
             model.load_weights(self.run.folder / self.state["weights"])
         return self.state["epoch"]

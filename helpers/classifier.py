@@ -52,7 +52,7 @@ def gather(place: str | os.PathLike) -> list[Path]:
 
 def _downloaded(url: str) -> Path:
     digest = hashlib.sha256(url.encode()).hexdigest()[:8]
-    path = DOWNLOADS / f"{digest}-{PurePosixPath(urlsplit(url).path).name or 'picture'}"
+    path = DOWNLOADS / f"{digest}-{PurePosixPath(urlsplit(url).path).name[-100:] or 'picture'}"
     content = download.content(url, LARGEST_DOWNLOAD)
     runs.write_whole(path, lambda part: part.write_bytes(content))
     return path

@@ -35,9 +35,9 @@ def read(records, part="test"):
     return systems
 
 
-def of(run, part="test"):
-    """Answers of all seeds of a run, published or not."""
-    return _stacked([run.arrays(part, record["seed"]) for record in run.seeds()])
+def of(run):
+    """Answers of all seeds of a run to the test images, published or not."""
+    return _stacked([run.arrays("test", record["seed"]) for record in run.seeds()])
 
 
 def _answers(records, part):
@@ -63,6 +63,11 @@ def right(answers):
 def accuracy(answers):
     """In percent, the mean over networks."""
     return 100 * right(answers).mean()
+
+
+def deviation(answers):
+    """The accuracy's standard deviation over networks, in percent; nan for a single one."""
+    return pd.Series(100 * right(answers).mean(axis=1)).std()
 
 
 def best_first(systems):

@@ -59,7 +59,7 @@ class Source:
         train, validation, test = _shrunk(sizes, self._train_images)
         return {
             "name": self.name,
-            "train_sha256": digest,  # of all training images that there are, however few are used
+            "train_sha256": digest,  # of all training images, however few are used; of a folder, of all parts
             "published": digest == published,
             "classes": list(self.classes),
             "train": train,
@@ -71,7 +71,9 @@ class Source:
     def load(self) -> Splits:
         splits, _ = self._read()
         sizes = _shrunk(tuple(len(split.labels) for split in splits), self._train_images)
-        return Splits(*(_subset(split, size) for split, size in zip(splits, sizes)))
+        used = Splits(*(_subset(split, size) for split, size in zip(splits, sizes)))
+        _check_classes(used.train, self.classes, f"for train_images={self._train_images}: raise it")
+        return used
 
 
 def source(name: str = "cifar10", *, train_images: int | None = None, image_size: int = 32) -> Source:
@@ -150,16 +152,20 @@ def _folder(folder: images.Folder, size: int) -> tuple[Splits, str]:
     labels = np.array([picture.label for picture in pictures], np.int64)
     parts = np.array([picture.part for picture in pictures])
     found = {name: Split(pixels[parts == name], labels[parts == name]) for name in Splits._fields}
+    _check_classes(found["train"], folder.classes, "that can be read, for training")
     tenth = max(1, round(len(found["train"].labels) / 10))
     for name in ("test", "validation"):
         if not len(found[name].labels):
             found["train"], found[name] = _split_off(found["train"], tenth)
-    left = np.bincount(found["train"].labels, minlength=len(folder.classes))
-    if not left.all():
-        few = folder.classes[int(left.argmin())]
-        raise ValueError(f"class {few!r} has too few pictures to be split in three: ten are a start")
+    _check_classes(found["train"], folder.classes, "to be split in three: ten are a start")
     everything = (array for split in found.values() for array in split)
     return Splits(**found), hashlib.sha256("".join(map(pixel_digest, everything)).encode()).hexdigest()
+
+
+def _check_classes(train: Split, classes: tuple[str, ...], told: str) -> None:
+    counts = np.bincount(train.labels, minlength=len(classes))
+    if not counts.all():
+        raise ValueError(f"class {classes[int(counts.argmin())]!r} has too few pictures {told}")
 
 
 def pixel_digest(images: np.ndarray) -> str:

@@ -123,7 +123,7 @@ def _open(url: str, offset: int, seconds: float) -> http.client.HTTPResponse | N
     def ask():
         try:
             answers.put(urllib.request.urlopen(request, timeout=STALL_SECONDS))
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError: no name of a host
             answers.put(error)
 
     threading.Thread(target=ask, daemon=True).start()

@@ -27,14 +27,14 @@ def metrics(log_probabilities, labels):
     }
 
 
-def ece(log_probabilities, labels, bins=CONFIDENCE_BINS):
+def ece(log_probabilities, labels):
     """Expected calibration error: the mean gap of confidence and accuracy over equal-width bins."""
     log_probabilities, labels = _checked(log_probabilities, labels)
     confidence = np.exp(log_probabilities.max(axis=1))
     right = log_probabilities.argmax(axis=1) == labels
     # Bins are open on the left, so a confidence of exactly 1 belongs to the last one.
-    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = np.bincount(index, weights=right - confidence, minlength=bins)
+    index = np.clip(np.ceil(confidence * CONFIDENCE_BINS).astype(int) - 1, 0, CONFIDENCE_BINS - 1)
+    gaps = np.bincount(index, weights=right - confidence, minlength=CONFIDENCE_BINS)
     return float(np.abs(gaps).sum() / len(labels))
 
 
@@ -72,11 +72,11 @@ def per_class(matrix, classes=None):
     return pd.DataFrame(table, index=classes)
 
 
-def interval(correct, total, confidence=0.95):
-    """Wilson score interval of an accuracy: what so many test images alone leave uncertain."""
+def interval(correct, total):
+    """95 % Wilson score interval of an accuracy: what so many test images alone leave uncertain."""
     if not 0 <= correct <= total or total == 0:
         raise ValueError(f"{correct} correct of {total} is no accuracy: give 0 <= correct <= total")
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    z = NormalDist().inv_cdf(0.975)
     accuracy, weight = correct / total, z**2 / total
     centre = accuracy + weight / 2
     spread = z * (accuracy * (1 - accuracy) / total + weight / (4 * total)) ** 0.5

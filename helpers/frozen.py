@@ -7,10 +7,13 @@ files are mapped.
 
 import hashlib
 import json
+import os
+import shutil
 import time
 
 import numpy as np
-from numpy.lib.format import open_memmap
+import psutil
+from numpy.lib.format import write_array_header_1_0
 
 from helpers import models, normalization, runs
 
@@ -25,20 +28,35 @@ def features(network, splits, copies, label):
     """
     parts = {name: part for name, part in splits._asdict().items() if part}
     folder = runs.RUNS / "features" / digest(network, splits, copies)
-    bill = folder / "cost.json"  # written last: without it the files are not all there
-    if not bill.is_file():
-        started = time.perf_counter()
-        for name, part in parts.items():
-            times = copies if name == "train" else 1
-            write(network, part.images, times, folder / f"{name}.npy", f"{label}  {name}")
-        seconds = round(time.perf_counter() - started, 2)
-        multiply_adds = sum(models.multiply_adds(network))
-        pflop = 2 * multiply_adds * copies * len(splits.train.images) / 1e15
-        runs.write_json(bill, {"seconds": seconds, "pflop": pflop})
+    if not (folder / "cost.json").is_file():
+        compute(network, parts, copies, label, folder)
     files = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in parts}
     labels = {name: np.resize(part.labels, len(files[name])) for name, part in parts.items()}
     computed = {name: part._replace(images=files[name], labels=labels[name]) for name, part in parts.items()}
-    return splits._replace(**computed), runs.read_json(bill)
+    return splits._replace(**computed), runs.read_json(folder / "cost.json")
+
+
+def compute(network, parts, copies, label, folder):
+    """All parts' outputs and their cost, in a folder of this process's own until it is whole.
+
+    Another process, of another seed, may need the same outputs at the same time.
+    """
+    for left in folder.parent.glob("part.*"):
+        if not psutil.pid_exists(int(left.suffix[1:])):  # was killed
+            shutil.rmtree(left, ignore_errors=True)
+    own = folder.with_name(f"part.{folder.name}.{os.getpid()}")
+    started = time.perf_counter()
+    try:
+        for name, part in parts.items():
+            times = copies if name == "train" else 1
+            write(network, part.images, times, own / f"{name}.npy", f"{label}  {name}")
+        seconds = round(time.perf_counter() - started, 2)
+        pflop = 2 * sum(models.multiply_adds(network)) * copies * len(parts["train"].images) / 1e15
+        runs.write_json(own / "cost.json", {"seconds": seconds, "pflop": pflop})
+        shutil.rmtree(folder, ignore_errors=True)  # where another process was faster
+        own.rename(folder)
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
 
 
 def digest(network, splits, copies):
@@ -53,20 +71,24 @@ def digest(network, splits, copies):
 def write(network, images, copies, path, label):
     """The network's outputs for the images, then for the mirrored ones: whole or not at all."""
     total, started = copies * len(images), time.perf_counter()
+    head = {"descr": "<f2", "fortran_order": False, "shape": (total, *network.output_shape[1:])}
     normalization.fuse(network)
 
     def fill(part):
-        outputs = open_memmap(part, "w+", "float16", (total, *network.output_shape[1:]))
-        done = 0
-        for batch in batches(images, copies):
-            found = np.asarray(network.predict_on_batch(batch), "float32")
-            if not np.abs(found).max() < np.finfo("float16").max:
-                raise OverflowError(f"{network.layers[-1].name} gives values too large for half precision")
-            outputs[done : done + len(batch)] = found
-            done += len(batch)
-            if done % REPORTED == 0 or done == total:
-                seconds = time.perf_counter() - started
-                print(f"{label} through the frozen part, {done:,} of {total:,}  {seconds:.0f} s", flush=True)
+        # Not through a memory map: on a full disk that is no error but the end of the process.
+        with part.open("wb") as file:
+            write_array_header_1_0(file, head)
+            done = 0
+            for batch in batches(images, copies):
+                found = np.asarray(network.predict_on_batch(batch), "float32")
+                if not np.abs(found).max() < np.finfo("float16").max:
+                    name = network.layers[-1].name
+                    raise OverflowError(f"{name} gives values too large for half precision")
+                file.write(found.astype("<f2").tobytes())
+                done += len(batch)
+                if done % REPORTED == 0 or done == total:
+                    seconds = f"{time.perf_counter() - started:.0f} s"
+                    print(f"{label} through the frozen part, {done:,} of {total:,}  {seconds}", flush=True)
 
     runs.write_whole(path, fill)
 

@@ -33,16 +33,17 @@ class Folder(NamedTuple):
 
 def find_pictures(folder: Path) -> list[Path]:
     """All that looks like a picture by its ending, subfolders' too, but nothing hidden: img2 before img10."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise photos.Unreadable(folder, "there is no such folder")
     found = []
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [
             Path(place, n) for n in names if not n.startswith(".") and Path(n).suffix.lower() in ENDINGS
         ]
     return sorted(found, key=lambda path: (_natural(path.relative_to(folder)), path))
+
+
+def _refuse(error: OSError) -> None:
+    raise photos.Unreadable(error.filename, error.strerror)
 
 
 def _natural(path: Path) -> list[list[str | int]]:

@@ -11,6 +11,7 @@ from helpers import devices
 # Of CIFAR-10's training images, a channel, 0 to 255: measured in notebook 01.
 PIXEL_MEAN = (125.3, 123.0, 113.9)
 PIXEL_STD = (63.0, 62.1, 66.7)
+WHITENING_FLOOR = 5e-4  # airbench's: added to variances, so that directions of mere noise are not blown up
 # ImageNet's: blue, green, red, as VGG16 and ResNet50 of keras.applications take it off ("caffe" mode).
 CAFFE_MEAN = (103.939, 116.779, 123.68)
 
@@ -112,18 +113,15 @@ def quick_norm(x):
     return layers.BatchNormalization(momentum=0.6, epsilon=1e-12, scale=False)(x)
 
 
-def whiten(model, images, floor=5e-4):
-    """Set the frozen first layer: patches of `images`, decorrelated, of unit variance, and their negatives.
-
-    `floor` is added to the variances so that directions of mere noise are not blown up (airbench's value).
-    """
+def whiten(model, images):
+    """Set the frozen first layer: the images' patches, decorrelated, of unit variance, and the negatives."""
     kernel = model.get_layer("whitening").kernel
     height, width, channels, filters = kernel.shape
     pixels = (images.astype("float32") - PIXEL_MEAN) / PIXEL_STD
     windows = np.lib.stride_tricks.sliding_window_view(pixels, (height, width), axis=(1, 2))
     patches = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, height * width * channels)
     variances, directions = np.linalg.eigh(patches.T @ patches / len(patches))
-    half = (directions / np.sqrt(variances + floor)).reshape(height, width, channels, -1)
+    half = (directions / np.sqrt(variances + WHITENING_FLOOR)).reshape(height, width, channels, -1)
     kernel.assign(np.concatenate([half, -half], axis=-1)[..., :filters])
 
 

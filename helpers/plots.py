@@ -27,6 +27,7 @@ COSTS = {
     "train_pflop": "Training cost of one run (PFLOP, log scale)",
     "train_seconds": "Training time of one run (seconds, log scale)",
 }
+MISTAKES_A_ROW = 8
 ENOUGH_SEEDS = 3  # fewer are provisional
 ACCURACY_TICKS = (10, 20, 30, 40, 50, 60, 70, 80, 85, 90, 92, 94, 95, 96, 97, 98, 99, 99.5, 99.9)
 SIDES = (  # where a point's name may stand, the best first: offset in points, alignments
@@ -131,7 +132,7 @@ def _apart(positions, gap):
 
 
 @styled
-def accuracies(runs, axis="Test accuracy (%)"):
+def accuracies(runs):
     """Mean accuracy of {label: records}, a row each in the order given; bars are one standard deviation."""
     figure = Figure(figsize=(7.5, 0.38 * len(runs) + 1.1), layout="constrained")
     axes = figure.subplots()
@@ -142,7 +143,7 @@ def accuracies(runs, axis="Test accuracy (%)"):
         text = f"{evaluation.mean_and_deviation(mean, std)} ({n})"
         axes.annotate(text, (1.02, row), xycoords=("axes fraction", "data"), va="center")
     axes.set_yticks(range(len(runs)), list(runs))
-    axes.set(xlabel=axis, ylim=(len(runs) - 0.5, -0.5))
+    axes.set(xlabel="Test accuracy (%)", ylim=(len(runs) - 0.5, -0.5))
     axes.margins(x=0.08)
     axes.spines["left"].set_visible(False)
     figure.supxlabel(
@@ -290,14 +291,14 @@ def per_class(matrix, classes):
 
 
 @styled
-def mistakes(images, labels, predicted, classes, confidence=None, shown=24, columns=8, title=None):
+def mistakes(images, labels, predicted, classes, confidence=None, shown=24, title=None):
     """Wrongly classified images, the surest first where confidence is given, each with both its classes."""
     labels, predicted = np.asarray(labels), np.asarray(predicted)
     wrong = np.flatnonzero(labels != predicted)
     if confidence is not None:
         wrong = wrong[np.argsort(-np.asarray(confidence)[wrong], kind="stable")]
     wrong = wrong[:shown]
-    rows = max(1, -(-len(wrong) // columns))
+    rows, columns = max(1, -(-len(wrong) // MISTAKES_A_ROW)), MISTAKES_A_ROW
     figure = Figure(figsize=(1.32 * columns, 1.72 * rows + 0.4), layout="constrained")
     title = title or f"{(labels != predicted).sum():,} of {len(labels):,} wrong"
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")

@@ -6,6 +6,7 @@ from matplotlib.ticker import FuncFormatter
 from helpers.plots import BLUE, FAINT, GREEN, INK, STYLE, VERMILLION, Figure, styled
 
 CHANNELS = {"red": VERMILLION, "green": GREEN, "blue": BLUE}
+MIDDLE = (50, 150)  # levels that the histograms shade
 GAP = 2  # white pixels between images
 NAME_INCHES, TITLE_INCHES = 0.9, 0.25
 
@@ -58,8 +59,8 @@ def mosaic(rows, names=None, titles=None, scale=2):
 
 
 @styled
-def histograms(counts, band=(50, 150)):
-    """Share of each level, of all channels together and one by one; `band` is shaded."""
+def histograms(counts):
+    """Share of each level, of all channels together and one by one; the middle levels are shaded."""
     shares = 100 * counts / counts.sum(axis=1, keepdims=True)
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     together, apart = figure.subplots(1, 2, sharey=True)
@@ -70,7 +71,7 @@ def histograms(counts, band=(50, 150)):
     apart.legend(frameon=False)
     apart.set_title("Each channel")
     for axes in (together, apart):
-        axes.axvspan(*band, color="#F0E442", alpha=0.18, linewidth=0)
+        axes.axvspan(*MIDDLE, color="#F0E442", alpha=0.18, linewidth=0)
         axes.set(xlabel="Level (0 dark, 255 bright)", xlim=(0, 255), xticks=[0, 50, 100, 150, 200, 255])
     return figure
 

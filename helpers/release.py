@@ -40,7 +40,7 @@ class Others(NamedTuple):
     exposed: data.Split  # labels: the class that a picture is kin to, -1 for a stranger
     chosen_by: np.ndarray  # strangers of other kinds
     measured_by: np.ndarray  # other strangers of those kinds
-    kin: data.Split
+    kin: data.Split | None  # known of Tiny-ImageNet's pictures only
 
 
 def store(network, path):
@@ -52,7 +52,8 @@ def check(name, classes):
     """One clear line, before anything is trained, where these strangers don't go with these classes."""
     if name == "tiny-imagenet" and tuple(classes) != cifar10.CLASSES:
         told = "which of Tiny-ImageNet's pictures are strangers is known for CIFAR-10's classes only"
-        raise ValueError(f"{told}: give strangers=sample, or a folder with pictures of none of yours")
+        raise ValueError(f"{told}: give strangers=sample, or a folder of labelled pictures of none of yours")
+    data.source(name)  # refuses what isn't there
 
 
 def others(name, classes):
@@ -60,7 +61,7 @@ def others(name, classes):
     if name != "tiny-imagenet":
         splits = data.source(name).load()
         strange = splits.train._replace(labels=np.full(len(splits.train.labels), -1))
-        return Others(strange, splits.validation.images, splits.test.images, splits.test)
+        return Others(strange, splits.validation.images, splits.test.images, None)
     place, held_out = tiny_imagenet.obtain(), tuple(tiny_imagenet.HELD_OUT)
     chosen_by, measured_by = (tiny_imagenet.read(place, part, held_out)[0] for part in ("train", "val"))
     clear = tuple(name for name in tiny_imagenet.CLASSES if tiny_imagenet.KIN.get(name, "") is not None)
@@ -84,7 +85,8 @@ def judge(path, splits, found):
     network = inference.Network(path, classes, FEATURES)
     parts = splits._replace(train=spread(splits.train, training.TRAIN_SCORED))._asdict()
     known = {part: outputs(network, part, *pair) for part, pair in parts.items()}
-    kin, exposed = outputs(network, "kin", *found.kin), outputs(network, "exposed", *found.exposed)
+    kin = outputs(network, "kin", *found.kin) if found.kin else None
+    exposed = outputs(network, "exposed", *found.exposed)
     chosen_by = outputs(network, "strangers", found.chosen_by)
     measured_by = outputs(network, "other strangers", found.measured_by)
     honest = calibration.fit(known["validation"].logits, known["validation"].labels)
@@ -140,21 +142,26 @@ def none_of_these(known, exposed, chosen_by, measured_by, kin):
     score = max(tried, key=lambda score: tried[score]["auroc"])
     limit = calibration.threshold(familiarity(score, validation))
     separation = calibration.separation(familiarity(score, test), familiarity(score, measured_by))
-    passing = {
-        name: float((familiarity(score, found) >= limit).mean())
-        for name, found in {"true_accepts": test, "false_accepts": measured_by, "kin_accepts": kin}.items()
-    }
+
+    def passing(found):
+        return float((familiarity(score, found) >= limit).mean())
+
+    of_kin = {}
+    if kin:
+        right = int((kin.logits.argmax(axis=1) == kin.labels).sum())
+        of_kin = {"kin_accepts": passing(kin), "kin": {"correct": right, "total": len(kin.labels)}}
     return {
         "score": score,
         "threshold": limit,
         **({"layers": FEATURES, "reference": references[score]} if score in references else {}),
         "tried": tried,
         "auroc": separation["auroc"],
-        **passing,
+        "true_accepts": passing(test),
+        "false_accepts": passing(measured_by),
         "chosen_by": len(chosen_by.logits),
         "measured_by": len(measured_by.logits),
         "exposed": int((exposed.labels < 0).sum()),
-        "kin": {"correct": int((kin.logits.argmax(axis=1) == kin.labels).sum()), "total": len(kin.labels)},
+        **of_kin,
     }
 
 

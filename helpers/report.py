@@ -161,9 +161,9 @@ def _seeds(row):
     return f"{row.seeds}" if row.seeds >= plots.ENOUGH_SEEDS else f"{row.seeds}, provisional"
 
 
-def markdown_table(records=None):
+def markdown_table():
     """The results as a Markdown table, or one line that says how to get some."""
-    table = results_table(records)
+    table = results_table()
     if table.empty:
         return NO_RESULTS
     text = formatted(table)
@@ -183,32 +183,30 @@ def headline(records=None):
     )
 
 
-def readme_block(records=None):
+def readme_block():
     """All that stands between README's markers."""
-    table = markdown_table(records)
+    table = markdown_table()
     if table == NO_RESULTS:
         return table
     picture = f"![Test accuracy against training cost](results/{PICTURE})"
-    return "\n\n".join((headline(records), table, CAPTION, picture))
+    return "\n\n".join((headline(), table, CAPTION, picture))
 
 
-def update_readme(path=None, records=None):
+def update_readme(path=None):
     """Renew what stands between README's markers."""
     path = runs.ROOT / "README.md" if path is None else Path(path)
     text = path.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1:
         raise ValueError(f"{path} must hold the lines {BEGIN} and {END} once: the results go between them")
     before, after = text[: text.index(BEGIN)], text[text.index(END) :]
-    renewed = f"{before}{BEGIN}\n{readme_block(records)}\n{after}"
+    renewed = f"{before}{BEGIN}\n{readme_block()}\n{after}"
     runs.write_whole(path, lambda part: part.write_text(renewed, encoding="utf-8"))
 
 
-def draw_picture(path=None, records=None):
+def draw_picture():
     """README's picture; the table that it shows is written into the file, so that a stale one can be told."""
-    path = runs.RESULTS / PICTURE if path is None else Path(path)
-    records = read_records() if records is None else records
-    content = plots.png(plots.accuracy_vs_cost(by_system(records)), Description=markdown_table(records))
-    runs.write_whole(path, lambda part: part.write_bytes(content))
+    content = plots.png(plots.accuracy_vs_cost(by_system(read_records())), Description=markdown_table())
+    runs.write_whole(runs.RESULTS / PICTURE, lambda part: part.write_bytes(content))
 
 
 def line(records):

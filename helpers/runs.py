@@ -18,8 +18,8 @@ import numpy as np
 
 SCHEMA = 1
 ROOT = Path(__file__).resolve().parent.parent
-RUNS = Path(os.environ.get("RUNS_DIR", ROOT / "runs"))
-RESULTS = Path(os.environ.get("RESULTS_DIR", ROOT / "results"))
+RUNS = Path(os.environ.get("RUNS_DIR") or ROOT / "runs").expanduser()
+RESULTS = Path(os.environ.get("RESULTS_DIR") or ROOT / "results").expanduser()
 # Training, validation and test images of the data sets whose results are published.
 PUBLISHED_SIZES = {"cifar10": (45_000, 5_000, 10_000), "tiny-imagenet": (90_000, 4_500, 4_500)}
 CPUINFO = Path("/proc/cpuinfo")  # on Linux: what the processor is and has
@@ -207,6 +207,9 @@ RULES = {
     "epochs": (int, *at_least(1)),
     "size": (int, *at_least(1)),
     "images": (int, *at_least(1)),
+    "steps": (int, *at_least(1)),
+    "answers": (int, *at_least(1)),
+    "hidden": (int, *at_least(1)),
     "patience": (int, *at_least(1)),
     "copies": (int, *one_of(1, 2)),
     "seed": (int, *at_least(0)),

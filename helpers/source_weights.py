@@ -1,12 +1,11 @@
 """Where transfer starts from: `tiny-imagenet` (in model/), `imagenet` (downloaded), `scratch`, or a file."""
 
-import os
 from functools import partial
 from pathlib import Path
 
 import keras
 
-from helpers import download, models, released, runs
+from helpers import cifar10, download, models, released, runs
 
 RELEASED = {"tiny-imagenet": "vgg16-tiny-imagenet-32.weights.h5"}
 # Keras's files, as they can be named before they are there. Keras checks the two that have an md5.
@@ -77,7 +76,7 @@ def _read(build, weights, application):
 
 
 def _cache():
-    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
+    return cifar10.cache().with_name("models")
 
 
 def _path(weights):

@@ -40,7 +40,7 @@ def train(run, source, build, optimizer, *, frozen=None, augmentation=(), prepar
     build() makes the model; optimizer(steps_per_epoch) its optimizer; `augmentation` are layers that act in
     training only; prepare(model, splits) sets what comes from the data. frozen() makes a network whose
     outputs, computed once, are what the model learns from; both are saved as one. From run.parameters
-    it takes `epochs`, `batch_size` and what it finds of DEFAULTS.
+    it takes `epochs`, `batch_size`, with frozen() `copies`, and what it finds of DEFAULTS.
     """
     if run.record is not None:
         return run.record
@@ -88,14 +88,11 @@ def describe(path, source, model, judged):
 def trial(run, source, build, optimizer, *, images, frozen=None, augmentation=()):
     """A short training on some of the training images: history, seconds, commit. The test images stay alone.
 
-    It is kept, so that an interrupted series of trials goes on with the next one.
+    It is kept until its series has ended, so that an interrupted one goes on with the next trial.
     """
     kept = run.folder / "trial.json"
     if kept.is_file():
-        if not run.retrain:
-            return runs.read_json(kept)
-        kept.unlink()
-        checkpoint.forget(run)
+        return runs.read_json(kept)
     splits = source.load()
     splits = splits._replace(train=spread(splits.train, images), test=None)
     seed_everything(run.seed)

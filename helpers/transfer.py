@@ -5,6 +5,7 @@ tried    short trainings side by side, judged on validation images, that choose 
 """
 
 import re
+import shutil
 from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
@@ -66,12 +67,13 @@ def tried(experiment, trials, *, source, seed, weights, images, retrain=False):
     told = {"tried_images": images, "trials": {name: trial.settings for name, trial in trials.items()}}
     run = runs.start(experiment, source=source, seed=seed, parameters=told, weights=weights, retrain=retrain)
     if run.record is None:
-        found = {}
+        found, folders = {}, []
         for name, (settings, build, optimizer, frozen, augmentation) in trials.items():
             place = f"{experiment}-{re.sub(r'[^A-Za-z0-9.]+', '-', name)}"
             chosen, decisive = settings.get("seed", seed), settings | {"images": images}
-            one = runs.Run(place, source.identity, chosen, decisive, weights, retrain)
+            one = runs.Run(place, source.identity, chosen, decisive, weights)
             one.make_room()
+            folders.append(one.folder)
             options = {"images": images, "frozen": frozen, "augmentation": augmentation}
             found[name] = training.trial(one, source, build, optimizer, **options)
         measured = devices.circumstances() | source_weights.as_found(weights)
@@ -81,4 +83,6 @@ def tried(experiment, trials, *, source, seed, weights, images, retrain=False):
         measured["dirty"] = any(one["dirty"] for one in found.values())
         histories = {name: one["history"] for name, one in found.items()}
         run.write({"trials": histories, "measured": measured})
+        for folder in folders:
+            shutil.rmtree(folder)
     return run.record

@@ -175,6 +175,10 @@ def test_a_picture_on_the_web(colours, server, photos, tmp_path, monkeypatch):
     (photos / "größer.png").write_bytes((photos / "red.png").read_bytes())
     for address in ("größer.png", "gr%C3%B6%C3%9Fer.png"):
         assert [answer.best for answer in ask(colours, f"{server}/{address}")] == ["red"]
+    with pytest.raises(ConnectionError, match="404"):
+        gather(f"{server}/{'long' * 80}.png")
+    with pytest.raises(ConnectionError):
+        gather("http://a..b/red.png")
     monkeypatch.setattr(classifier, "LARGEST_DOWNLOAD", 10)
     with pytest.raises(ValueError, match="more than 0 MB"):
         gather(f"{server}/red.png")
@@ -201,6 +205,14 @@ def test_the_command_answers_what_it_can(model, photos):
     assert sum("red.png" in line for line in lines) == 2
     (problem,) = done.stderr.splitlines()
     assert "broken.jpg" in problem
+
+
+def test_no_line_is_lost_while_a_library_that_writes_to_stderr_is_kept_quiet(model, photos):
+    for i in range(60):
+        (photos / f"broken-{i}.jpg").write_text("no picture")
+        Image.new("RGB", (300, 300)).save(photos / f"{i}.tif", compression="tiff_lzw")
+    done = run(photos, "--model", model)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 60
 
 
 def test_who_has_read_enough_closes_the_pipe_without_a_traceback(model, photos):

@@ -619,6 +619,21 @@ def test_a_class_without_pictures_enough_is_named(pictures):
     assert "class 'birds' has too few pictures" in bad_folder(pictures)
 
 
+def test_a_class_without_training_pictures_is_named_where_test_has_its_own(tmp_path):
+    for part, names in {"train": ("cats", "dogs"), "test": ("cats", "dogs")}.items():
+        for name in names:
+            write_pictures(tmp_path / part / name, 0 if (part, name) == ("train", "dogs") else 3, (0, 90))
+    assert "class 'dogs' has too few pictures" in bad_folder(tmp_path)
+
+
+def test_a_part_so_small_that_a_class_has_nothing_in_it_is_refused(tmp_path):
+    write_pictures(tmp_path / "cats", 60, (200, 20))
+    write_pictures(tmp_path / "dogs", 10, (20, 200))
+    assert len(data.source(str(tmp_path), train_images=20).load().train.labels) == 20
+    with pytest.raises(ValueError, match="class 'dogs' has too few pictures for train_images=3: raise it"):
+        data.source(str(tmp_path), train_images=3).load()
+
+
 def test_a_test_class_that_was_never_trained_is_named(tmp_path):
     write_pictures(tmp_path / "train" / "cats", 10, (200, 20))
     write_pictures(tmp_path / "train" / "dogs", 10, (20, 200))

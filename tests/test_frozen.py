@@ -1,5 +1,7 @@
 """The frozen part computed once: the same numbers as through the whole network, on disk, reused."""
 
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -66,6 +68,28 @@ def test_an_interrupted_pass_leaves_nothing_that_counts(source, base, monkeypatc
     assert calls and not [path for path in runs.RUNS.rglob("*") if path.is_file()]
     found, _ = frozen.features(base, splits, 1, "trial")
     assert np.asarray(found.train.images).any(axis=1).all()
+
+
+def test_another_process_that_computes_the_same_is_in_nobody_s_way(source, base, monkeypatch):
+    splits, whole = source.load(), base.predict_on_batch
+    killed = runs.RUNS / "features" / "part.abc.999999999"
+    killed.mkdir(parents=True)
+
+    def meanwhile(batch):
+        with monkeypatch.context() as patch:
+            patch.setattr(base, "predict_on_batch", whole)
+            patch.setattr(os, "getpid", lambda: os.getppid())
+            frozen.features(base, splits, 1, "the other one")
+        return whole(batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(base, "predict_on_batch", meanwhile)
+        found, _ = frozen.features(base, splits, 1, "trial")
+    np.testing.assert_allclose(found.train.images, base.predict(splits.train.images, verbose=0), 2e-3, 1e-3)
+    (folder,) = killed.parent.iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "cost.json", "test.npy", "train.npy", "validation.npy",
+    ]  # fmt: skip
 
 
 def test_values_too_large_for_half_precision_are_refused(source):
@@ -144,6 +168,7 @@ def test_trials_are_recorded_side_by_side(source, base):
     last = record["trials"]["fast"][-1]["validation_accuracy"]
     assert table.loc["fast", "correct"] == round(last * len(source.load().validation.labels))
     assert transfer.tried("rates", trials, **told) == record
+    assert [path.parent.parent.parent.name for path in runs.RUNS.glob("*/*/seed-*/*.json")] == ["rates"]
     measured = record["measured"]
     assert all(seconds > 0 for seconds in measured["trial_seconds"].values())
     assert set(measured["trial_commits"]) == set(trials)
@@ -156,9 +181,9 @@ def test_a_trial_on_frozen_features_is_made_once_and_leaves_no_weights(source, b
     def head():
         return keras.Sequential([keras.Input(base.output_shape[1:]), models.head(10)])
 
-    def trial(**options):
+    def trial():
         settings = {"epochs": 1, "batch_size": 50, "copies": 2}
-        run = runs.Run("trial", source.identity, 0, settings, None, **options)
+        run = runs.Run("trial", source.identity, 0, settings, None)
         run.make_room()
         return training.trial(
             run, source, head, lambda steps: keras.optimizers.Adam(1e-3), images=100, frozen=lambda: base
@@ -169,4 +194,3 @@ def test_a_trial_on_frozen_features_is_made_once_and_leaves_no_weights(source, b
     assert "train through the frozen part, 200 of 200" in told and "test through" not in told
     assert found["seconds"] > 0 and trial() == found and "epoch 1/1" not in capsys.readouterr().out
     assert not list(runs.RUNS.rglob("*.weights.h5"))
-    assert trial(retrain=True)["history"] == found["history"] and "epoch 1/1" in capsys.readouterr().out

@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from helpers import (
     calibration,
@@ -41,7 +42,14 @@ def stored(tmp_path_factory, splits):
     network.fit(splits.train.images, splits.train.labels, epochs=8, verbose=0)
     path = tmp_path_factory.mktemp("released") / "vgg16-cifar10.keras"
     release.store(network, path)
-    return network, path, *release.judge(path, splits, release.others("sample", list("abcdefghij")))
+    return network, path, *release.judge(path, splits, strangers(splits))
+
+
+def strangers(splits):
+    """As of Tiny-ImageNet, small: the test pictures stand for kin as well."""
+    unknown = splits.train._replace(labels=np.full(len(splits.train.labels), -1))
+    exposed, chosen_by, measured_by = unknown, splits.validation.images, splits.test.images
+    return release.Others(exposed, chosen_by, measured_by, splits.test)
 
 
 def test_the_file_is_small_and_answers_as_the_network_did(stored, splits):
@@ -81,15 +89,45 @@ def test_the_rule_lets_the_known_pass_and_the_classifier_follows_it(stored, spli
     assert passing == pytest.approx(rule["true_accepts"], abs=0.01)
 
 
-def test_others_of_tiny_imagenet_are_strangers_kin_or_neither():
-    kin = {label for label in tiny_imagenet.KIN.values() if label}
-    assert kin < set(CLASSES) and set(tiny_imagenet.KIN) < set(tiny_imagenet.CLASSES)
-    assert not set(tiny_imagenet.KIN) & set(tiny_imagenet.HELD_OUT)
+def test_others_of_tiny_imagenet_are_strangers_kin_or_neither(tmp_path, monkeypatch):
+    """Of every class two pictures, as light as its place in the list, so that each can be told again."""
+    everything = (*tiny_imagenet.CLASSES, *tiny_imagenet.HELD_OUT)
+    for shade, name in enumerate(everything):
+        for part in ("train", "val"):
+            place = tmp_path / part / name
+            place.mkdir(parents=True)
+            for i in range(release.EVERY if part == "train" else 2):
+                Image.new("RGB", (32, 32), (shade, shade, shade)).save(place / f"{i}.png")
+    monkeypatch.setenv("TINY_IMAGENET_DIR", str(tmp_path))
+    found = release.others("tiny-imagenet", CLASSES)
+
+    def named(images):
+        return [everything[image[0, 0, 0]] for image in images]
+
+    unclear = {name for name, label in tiny_imagenet.KIN.items() if label is None}
+    assert unclear and set(named(found.exposed.images)) == set(tiny_imagenet.CLASSES) - unclear
+    for part in (found.exposed, found.kin):
+        said = [CLASSES[label] if label >= 0 else None for label in part.labels]
+        assert said == [tiny_imagenet.KIN.get(name) for name in named(part.images)]
+    assert (found.kin.labels >= 0).all() and len(found.kin.labels) == 2 * sum(
+        map(bool, tiny_imagenet.KIN.values())
+    )
+    assert set(named(found.chosen_by)) == set(named(found.measured_by)) == set(tiny_imagenet.HELD_OUT)
 
 
-def test_strangers_that_do_not_go_with_the_classes_are_refused_at_once():
+def test_of_other_strangers_no_kin_are_known(stored, splits):
+    _, path, *_ = stored
+    others = release.others("sample", CLASSES)
+    assert others.kin is None and set(others.exposed.labels) == {-1}
+    record, _ = release.judge(path, splits, strangers(splits)._replace(kin=None))
+    assert not {"kin", "kin_accepts"} & set(record["none_of_these"])
+
+
+def test_strangers_that_do_not_go_with_the_classes_are_refused_at_once(tmp_path):
     release.check("tiny-imagenet", CLASSES)
     release.check("sample", ("cats", "dogs"))
+    with pytest.raises(FileNotFoundError, match="there is no such folder"):
+        release.check(str(tmp_path / "missing"), ("cats", "dogs"))
     with pytest.raises(ValueError, match="known for CIFAR-10's classes only: give strangers=sample"):
         release.check("tiny-imagenet", ("cats", "dogs"))
 

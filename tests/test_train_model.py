@@ -173,6 +173,29 @@ def test_a_relative_folder_is_the_caller_s(notebook, out, tmp_path):
     assert f"x seed 0 {tmp_path / 'mine'}\n" in finished.stdout
 
 
+def test_an_empty_variable_is_none(notebook, out, monkeypatch):
+    monkeypatch.setenv("CIFAR10_DIR", "")
+    assert run(out, notebook("empty", "1"), "-p", "epochs", "2") == 0
+    assert os.environ["CIFAR10_DIR"] == ""
+
+
+def test_paths_are_the_caller_s_and_words_stay_words(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("photos", "vgg16", "sample"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "own.weights.h5").touch()
+    wishes = {
+        "weights": "own.weights.h5",
+        "strangers": "photos",
+        "data": "sample",
+        "backbone": "vgg16",
+        "n": 3,
+    }
+    found = {name: train_model.as_seen_here(name, value) for name, value in wishes.items()}
+    paths = {"weights": str(tmp_path / "own.weights.h5"), "strangers": str(tmp_path / "photos")}
+    assert found == wishes | paths
+
+
 def test_renewing_in_place_is_repeatable_and_leaves_no_trace_of_papermill(notebook, out):
     path = notebook("renewed", "for i in range(3): print(i, flush=True)", "epochs + 1")
     assert run(out, path, "--in-place") == 0

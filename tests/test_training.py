@@ -152,6 +152,33 @@ def test_a_diverged_training_is_said_in_a_line_and_leaves_no_evidence(tmp_path, 
     assert "\n" not in str(error.value) and not run.own.exists() and not run.model.exists()
 
 
+@pytest.mark.parametrize("later", ["the same commit", "another commit"])
+def test_a_run_that_other_code_goes_on_with_counts_as_changed(tmp_path, monkeypatch, later):
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    source = data.source("sample", train_images=100)
+
+    def train():
+        run = runs.start("resumed", source=source, parameters=SMALL | {"epochs": 2})
+        adam = keras.optimizers.Adam(0.001)
+        return training.train(run, source, lambda: models.pooling_cnn(10), lambda steps: adam)
+
+    def by(commit):
+        return {"versions": {}, "commit": commit, "dirty": False}
+
+    monkeypatch.setattr(runs, "environment", lambda: by("the same commit"))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(batches.EpochClock, "on_epoch_begin", interrupted_in_the_second)
+        train()
+    monkeypatch.setattr(runs, "environment", lambda: by(later))
+    measured = train()["measured"]
+    assert measured["commit"] == "the same commit" and measured["dirty"] == (later == "another commit")
+
+
+def interrupted_in_the_second(clock, epoch, logs=None):
+    if epoch == 1:
+        raise KeyboardInterrupt
+
+
 def test_a_record_tells_what_was_computed_in(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "RUNS", tmp_path)
     source = data.source("sample", train_images=100)
