@@ -200,7 +200,9 @@ def publish(folder, experiment, seed, skill):
         )
     record = {
         "experiment": experiment, "seed": seed, "fingerprint": "0123456789ab", "data": DATA,
-        "test": evaluation.metrics(**arrays["test"]), "confusion": evaluation.confusion(**arrays["test"]),
+        "source_weights": None,
+        **{part: evaluation.metrics(**arrays[part]) for part in ("validation", "test")},
+        "confusion": evaluation.confusion(**arrays["test"]),
         "parameters_trained": 1000, "parameters_total": 2000, "train_pflop": 0.1 * skill,
         "measured": {"train_seconds": 100.0, "device": "CPU (test)"},
     }  # fmt: skip

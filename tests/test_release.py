@@ -97,7 +97,7 @@ def test_others_of_tiny_imagenet_are_strangers_kin_or_neither(tmp_path, monkeypa
             place = tmp_path / part / name
             place.mkdir(parents=True)
             for i in range(release.EVERY if part == "train" else 2):
-                Image.new("RGB", (32, 32), (shade, shade, shade)).save(place / f"{i}.png")
+                Image.new("RGB", (32, 32), (shade, shade, shade)).save(place / f"{i}.jpg", quality=100)
     monkeypatch.setenv("TINY_IMAGENET_DIR", str(tmp_path))
     found = release.others("tiny-imagenet", CLASSES)
 
