@@ -45,6 +45,7 @@ def compute(network, parts, copies, label, folder):
         if not psutil.pid_exists(int(left.suffix[1:])):  # was killed
             shutil.rmtree(left, ignore_errors=True)
     own = folder.with_name(f"part.{folder.name}.{os.getpid()}")
+    own.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     try:
         for name, part in parts.items():
@@ -69,28 +70,23 @@ def digest(network, splits, copies):
 
 
 def write(network, images, copies, path, label):
-    """The network's outputs for the images, then for the mirrored ones: whole or not at all."""
+    """The network's outputs for the images, then for the mirrored ones."""
     total, started = copies * len(images), time.perf_counter()
-    head = {"descr": "<f2", "fortran_order": False, "shape": (total, *network.output_shape[1:])}
     normalization.fuse(network)
-
-    def fill(part):
-        # Not through a memory map: on a full disk that is no error but the end of the process.
-        with part.open("wb") as file:
-            write_array_header_1_0(file, head)
-            done = 0
-            for batch in batches(images, copies):
-                found = np.asarray(network.predict_on_batch(batch), "float32")
-                if not np.abs(found).max() < np.finfo("float16").max:
-                    name = network.layers[-1].name
-                    raise OverflowError(f"{name} gives values too large for half precision")
-                file.write(found.astype("<f2").tobytes())
-                done += len(batch)
-                if done % REPORTED == 0 or done == total:
-                    seconds = f"{time.perf_counter() - started:.0f} s"
-                    print(f"{label} through the frozen part, {done:,} of {total:,}  {seconds}", flush=True)
-
-    runs.write_whole(path, fill)
+    # Not through a memory map: on a full disk that is no error but the end of the process.
+    with path.open("wb") as file:
+        shape = (total, *network.output_shape[1:])
+        write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
+        done = 0
+        for batch in batches(images, copies):
+            found = np.asarray(network.predict_on_batch(batch), "float32")
+            if not np.abs(found).max() < np.finfo("float16").max:
+                raise OverflowError(f"{network.layers[-1].name} gives values too large for half precision")
+            file.write(found.astype("<f2").tobytes())
+            done += len(batch)
+            if done % REPORTED == 0 or done == total:
+                seconds = time.perf_counter() - started
+                print(f"{label} through the frozen part, {done:,} of {total:,}  {seconds:.0f} s", flush=True)
 
 
 def batches(images, copies):
