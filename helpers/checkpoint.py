@@ -29,7 +29,6 @@ class Checkpoint(keras.callbacks.Callback):
             now, self.state = self.state["environment"], runs.read_json(self.run.state)
             # Of two commits, or of versions that have changed meanwhile: no commit tells how it came about.
             self.state["environment"]["dirty"] |= now != self.state["environment"]
-            model.optimizer.build(model.trainable_variables)
             model.load_weights(self.run.folder / self.state["weights"])
         return self.state["epoch"]
 

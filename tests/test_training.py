@@ -142,6 +142,28 @@ def test_averaged_weights_are_what_is_judged(tmp_path, monkeypatch):
     assert found[0.9999]["test"]["correct"] < 0.3 * found[0.9999]["test"]["total"]
 
 
+class Traced(keras.layers.Layer):
+    """Notes each time that a training step is traced."""
+
+    def __init__(self):
+        super().__init__()
+        self.times = []
+
+    def call(self, images, training=False):
+        if training:
+            self.times.append("once more")
+        return images
+
+
+def test_a_training_step_is_traced_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    source = data.source("sample", train_images=100)
+    run, traced = runs.start("traced", source=source, parameters=SMALL | {"epochs": 2}), Traced()
+    adam = keras.optimizers.Adam(0.001)
+    training.train(run, source, lambda: models.pooling_cnn(10), lambda steps: adam, augmentation=[traced])
+    assert traced.times == ["once more"]
+
+
 def test_a_diverged_training_is_said_in_a_line_and_leaves_no_evidence(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "RUNS", tmp_path)
     source = data.source("sample", train_images=100)
