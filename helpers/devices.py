@@ -39,6 +39,10 @@ def gpus():
         default = jax.config.jax_default_device
         devices = jax.devices() if default is None else [default]
         return [device.device_kind for device in devices if device.platform != "cpu"]
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
     import tensorflow as tf
 
     tf.get_logger().setLevel("ERROR")  # several models in one process look to it like needless retracing
@@ -53,6 +57,10 @@ def has_bfloat16():
         return cpuinfo.is_file() and not BFLOAT16_FLAGS.isdisjoint(cpuinfo.read_text().split())
     if keras.backend.backend() == "jax":
         return True  # where the hardware can't, XLA converts
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     import tensorflow as tf
 
     details = map(tf.config.experimental.get_device_details, tf.config.get_visible_devices("GPU"))
@@ -64,6 +72,10 @@ def keep_to_cpu():
         import jax
 
         jax.config.update("jax_default_device", jax.devices("cpu")[0])
+        return
+    if keras.backend.backend() == "torch":
+        if gpus():  # Keras chose it when it was imported
+            raise RuntimeError("gpu=off, but Keras uses torch's GPU: start with CUDA_VISIBLE_DEVICES=-1")
         return
     import tensorflow as tf
 
