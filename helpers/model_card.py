@@ -91,14 +91,8 @@ def accuracy_line(score):
 
 def class_table(record, classes):
     table = evaluation.per_class(record["confusion"], classes)
-    return markdown(table[["precision", "recall", "f1"]].map("{:.1%}".format), "class")
-
-
-def markdown(table, corner):
-    head = [f"| {corner} | {' | '.join(table.columns)} |", "| --- |" + " ---: |" * len(table.columns)]
-    return "\n".join(
-        [*head, *(f"| {name} | {' | '.join(row)} |" for name, row in zip(table.index, table.values))]
-    )
+    shares = table[["precision", "recall", "f1"]].map("{:.1%}".format)
+    return report.markdown(shares.rename_axis("class").reset_index(), words=("class",))
 
 
 def training_line(trained):
@@ -115,6 +109,7 @@ def none_lines(record):
         auroc=tried.auroc.map("{:.3f}".format), false_accepts=tried.false_accepts.map("{:.1%}".format)
     )
     tried.columns = ["AUROC", "strangers that pass at 95 %"]
+    tried = report.markdown(tried.rename_axis("score").reset_index(), words=("score",))
     kin = rule["kin"]
     return f"""Asked about {rule["measured_by"]:,} pictures of twenty ImageNet classes that resemble none of
 the ten and that nothing was learned from, it should say so. At the threshold that 95 % of the validation
@@ -122,7 +117,7 @@ images pass, {rule["true_accepts"]:.1%} of the test images do, and **{rule["fals
 strangers as well** (AUROC {rule["auroc"]:.3f}). What is compared with the threshold is a score of
 familiarity, the best of these by {rule["chosen_by"]:,} other pictures of those classes:
 
-{markdown(tried, "score")}
+{tried}
 
 "learned" is a linear layer on the network's features that was shown {rule["exposed"]:,} pictures of other
 ImageNet classes as strangers.

@@ -166,8 +166,12 @@ def markdown_table():
     table = results_table()
     if table.empty:
         return NO_RESULTS
-    text = formatted(table)
-    rule = ["---", "---", *["---:"] * (len(text.columns) - 3), "---"]
+    return markdown(formatted(table), words=("System", "Source weights", "Device"))
+
+
+def markdown(text, words):
+    """A table of text in Markdown; the columns that hold words stand to the left, numbers to the right."""
+    rule = ["---" if column in words else "---:" for column in text.columns]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (text.columns, rule, *text.to_numpy()))
 
 
