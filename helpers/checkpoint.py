@@ -54,8 +54,9 @@ class Checkpoint(keras.callbacks.Callback):
         self.state["epoch_seconds"].append(seconds)
         self.save(epoch)
         print(
-            f"{self.run}  epoch {epoch + 1}/{self.params['epochs']}  train {line['train_accuracy']:.3f}  "
-            f"validation {line['validation_accuracy']:.3f}  {seconds:.0f} s",
+            f"{self.run}  epoch {epoch + 1}/{self.params['epochs']}  "
+            f"train {line['train_accuracy']:.3f} (loss {line['train_loss']:.3f})  "
+            f"validation {line['validation_accuracy']:.3f} ({line['validation_loss']:.3f})  {seconds:.0f} s",
             flush=True,
         )
 

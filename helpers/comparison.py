@@ -17,6 +17,19 @@ from helpers import calibration, evaluation, report, runs
 from helpers.plots import ENOUGH_SEEDS
 
 CONFIDENCE = 0.95
+# Which timed network a system answers with, by the beginning of its experiment's name.
+TIMED = {
+    "baseline-naive": "Naive CNN",
+    "baseline-pooling": "CNN + pooling",
+    "baseline-dropout": "CNN + pooling",
+    "baseline-batchnorm": "CNN + batch normalisation",
+    "baseline-stages": "CNN + batch normalisation",
+    "baseline-fast": "Fast CNN",
+    "vgg16-": "VGG16",
+    "resnet50-as-usual": "ResNet50",
+    "resnet50-": "ResNet50 at 64",
+    "mobilenetv2-": "MobileNetV2 at 96",
+}
 
 
 class Answers(NamedTuple):
@@ -250,3 +263,14 @@ def latency():
         return pd.DataFrame()
     rows = pd.DataFrame(runs.read_json(path)["latency"])
     return rows.pivot(index=["form", "megabytes"], columns="batch_size", values="milliseconds_a_picture")
+
+
+def answering(groups):
+    """What an answer to one picture takes, and the file's size, a row a system: Keras's form in float32."""
+    measured = {form: (size, row[1]) for (form, size), row in latency().iterrows()}
+    rows = []
+    for first, *_ in groups.values():
+        timed = next((TIMED[start] for start in TIMED if first["experiment"].startswith(start)), None)
+        size, milliseconds = measured.get(f"{timed}, float32", (None, None))
+        rows.append(["", ""] if size is None else [f"{milliseconds:.3g}", f"{size:.3g}"])
+    return pd.DataFrame(rows, columns=["Milliseconds a picture", "Megabytes"])

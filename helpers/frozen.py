@@ -1,8 +1,8 @@
 """The frozen part of a network is computed once: its outputs lie on disk in half precision.
 
 Every notebook that trains a head, or the last blocks only, does it through `training.train(..., frozen=...)`
-or `training.trial`, which call `features`. Memory doesn't grow with the number of images or their resolution:
-files are mapped.
+or `training.trial`, which call `features`. Memory doesn't grow with the number of images: files are
+mapped, and only so many images at a time go through the network, whose own maps grow with resolution.
 """
 
 import hashlib

@@ -63,6 +63,14 @@ Examples, teaching, and as something to compare with. It sees 32 x 32 pixels: on
 filling most of the picture. Not for decisions about people, not for safety, not for telling species: a
 "bird" is all that it says of a bird.
 
+## Its limits
+
+About 3 % of CIFAR-10's test images have near-duplicates among its training images ([Barz and Denzler,
+2020](https://arxiv.org/abs/1902.00423)), and some labels are wrong: on pictures that are new to it, expect
+less than it is worth above. Which images are for validation was drawn once, for all seeds of training
+(split seed {data["split_seed"]}). Photographs that are scaled down look different from CIFAR-10's pictures;
+how often it is right about those was not measured.
+
 ## Licence
 
 The file is under the repository's licence (LICENSE.txt). CIFAR-10 (Krizhevsky, 2009) and ImageNet's pictures,

@@ -50,13 +50,33 @@ PEERS = (
     Peer("ResNet50", "fine-tuned at 224 px", "97.5", "BYOL, arXiv:2006.07733, table 3"),
     Peer("ResNet50", "from scratch at 224 px", "95.9", "BYOL, arXiv:2006.07733, table 3"),
     Peer("ResNet50 (BiT-M)", "ImageNet-21k, fine-tuned", "97.2", "BiT, arXiv:1912.11370"),
+    Peer("ResNet50 (BiT-M)", "the same, 5 labels a class; 1", "83.3; 54.4", "BiT, arXiv:1912.11370"),
+    Peer("ResNet-18", "from scratch, 32.3 PFLOP", "96.0", "KellerJordan/cifar10-airbench"),
     Peer("MobileNetV2", "from scratch, 70 epochs", "93.69", "WeihaoZhuang/cifar10-100-fast-training"),
     Peer("MobileNetV2", "from scratch, 200 epochs", "93.79", "chenyaofo/pytorch-cifar-models"),
     Peer("MobileNetV2", "from scratch, up to 350 epochs", "94.43", "kuangliu/pytorch-cifar"),
     Peer("MobileNetV2", "frozen at 32 px", "34.17", "prabhu-313/cifar10-transfer-learning"),
     Peer("airbench94", "from scratch, 9.9 epochs, 0.36 PFLOP", "94.01 (n=1000)", "arXiv:2404.00498"),
+    Peer("airbench94", "the same with Muon, 0.29 PFLOP", "94.01", "KellerJordan/cifar10-airbench"),
+    Peer("airbench95", "from scratch, 1.4 PFLOP", "95.01", "KellerJordan/cifar10-airbench"),
     Peer("airbench96", "from scratch, 4.9 PFLOP", "96.03", "KellerJordan/cifar10-airbench"),
     Peer("people", "one judgement; the plurality of about 50", "95.2; 99.2", "CIFAR-10H, arXiv:1908.07086"),
+)
+
+
+class Calibrated(NamedTuple):
+    """Expected calibration error on CIFAR-10's test images, in percent."""
+
+    network: str
+    as_trained: float
+    with_temperature: float | None
+    source: str
+
+
+CALIBRATED = (
+    Calibrated("ResNet110", 4.6, 0.83, "Guo et al., arXiv:1706.04599"),
+    Calibrated("DenseNet40", 3.28, 0.33, "Guo et al., arXiv:1706.04599"),
+    Calibrated("WRN-28-10, 96.0 % right", 2.3, None, "google/uncertainty-baselines"),
 )
 
 # Test images whose label fewer than three of five raters confirmed, by number in the test set's own order.

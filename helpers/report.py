@@ -153,6 +153,13 @@ def formatted(table, with_data=False):
     return text.assign(Data=[row.data for row in rows]) if with_data else text
 
 
+def side_by_name(groups, name):
+    """A row for each {what it is called: records of its seeds}: runs that are variants of one system."""
+    rows = [formatted(results_table(records)) for records in groups.values()]
+    table = pd.concat(rows).set_index(pd.Index(groups, name=name)).drop(columns=["System", "Source weights"])
+    return table.loc[:, (table != "").any()]
+
+
 def _accuracy(row):
     return f"{mean_and_deviation(row.accuracy, row.accuracy_std)} ({_seeds(row)})"
 

@@ -4,6 +4,7 @@ import json
 
 import nbformat
 import numpy as np
+import pandas as pd
 import papermill
 import pytest
 from scipy import stats
@@ -244,14 +245,18 @@ def test_predictions_are_read_by_system_without_ablations(results, monkeypatch):
     by_class = comparison.class_accuracies(records, DATA["classes"])
     expected = np.sum([r["confusion"] for r in records if r["experiment"] == "baseline-fast"], axis=0)
     np.testing.assert_allclose(by_class.loc["Fast CNN"], 100 * np.diag(expected) / expected.sum(axis=1))
-    assert comparison.latency().empty
+    groups = report.by_system(records)
+    assert comparison.latency().empty and set(comparison.answering(groups).stack()) == {""}
     rows = [
-        {"form": "LiteRT", "batch_size": size, "milliseconds_a_picture": 2.5 / size, "megabytes": 9.1}
+        {"form": form, "batch_size": size, "milliseconds_a_picture": 2.5 / size, "megabytes": 9.1}
         for size in (1, 256)
+        for form in ("LiteRT", "VGG16, float32")
     ]
     found = {"experiment": "latency", "latency": rows}
     runs.write_json(results / "latency" / "seed-0" / "record.json", found)
     assert comparison.latency().loc[("LiteRT", 9.1)].to_dict() == {1: 2.5, 256: 2.5 / 256}
+    answering = comparison.answering(groups).set_index(pd.Index(groups)).T.to_dict("list")
+    assert answering == {name: ["2.5", "9.1"] if "VGG16" in name else ["", ""] for name in groups}
     assert report.read_records() == records
 
 

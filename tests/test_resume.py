@@ -132,7 +132,8 @@ def test_every_notebook_runs_small(tmp_path, name):
 def test_the_same_run_leaves_the_same_evidence(tmp_path):
     once, again = smoke(tmp_path / "once", TWICE), smoke(tmp_path / "again", TWICE)
     assert once.returncode == again.returncode == 0, once.stdout + again.stdout
-    progress = r"baseline-fast, seed 0  epoch 2/2  train [01]\.\d+  validation [01]\.\d+  \d+ s"
+    scores = r"train [01]\.\d+ \(loss \d+\.\d+\)  validation [01]\.\d+ \(\d+\.\d+\)"
+    progress = rf"baseline-fast, seed 0  epoch 2/2  {scores}  \d+ s"
     assert re.search(progress, once.stdout)
     assert_same_evidence(evidence(tmp_path / "once/runs"), evidence(tmp_path / "again/runs"))
 
