@@ -115,6 +115,12 @@ def difference(first, second):
     return {name: 100 * float(value) for name, value in points.items()} | {"p": float(p)}
 
 
+def lead(run, other):
+    """+9.86 points (95 % interval +9.10 to +10.62), of all of a run's seeds over all of another's."""
+    gain = difference(of(run), of(other))
+    return f"{gain['difference']:+.2f} points (95 % interval {gain['low']:+.2f} to {gain['high']:+.2f})"
+
+
 def differences(systems):
     """A row for each pair, the better first; `apart` where luck is ruled out, given seeds enough."""
     ordered = best_first(systems).items()

@@ -83,6 +83,13 @@ def interval(correct, total):
     return max(0.0, (centre - spread) / (1 + weight)), min(1.0, (centre + spread) / (1 + weight))
 
 
+def score_line(counts):
+    """9,346 of 10,000 right, 93.46% (95 % interval 92.96% to 93.93%), of a record's part."""
+    correct, total = counts["correct"], counts["total"]
+    low, high = interval(correct, total)
+    return f"{correct:,} of {total:,} right, {correct / total:.2%} (95 % interval {low:.2%} to {high:.2%})"
+
+
 def accuracy_percent(counts):
     """Accuracy in percent of a record's train, validation or test block."""
     return 100 * counts["correct"] / counts["total"]

@@ -85,15 +85,9 @@ def accuracy_lines(record):
         "test, one side (as `model.predict` does)": record["test_single_view"],
         "validation, both sides": record["validation"],
     }
-    return "\n".join(f"- {name}: {accuracy_line(score)}" for name, score in told.items())
-
-
-def accuracy_line(score):
-    correct, total = score["correct"], score["total"]
-    low, high = evaluation.interval(correct, total)
-    return (
-        f"**{correct / total:.2%}**, {correct:,} of {total:,} right (95 % interval {low:.2%} to {high:.2%}); "
-        f"macro F1 {score['macro_f1']:.2%}"
+    return "\n".join(
+        f"- {name}: {evaluation.score_line(score)}; macro F1 {score['macro_f1']:.2%}"
+        for name, score in told.items()
     )
 
 

@@ -222,6 +222,20 @@ def test_a_runs_answers_are_those_of_all_its_seeds(tmp_path, monkeypatch):
     np.testing.assert_array_equal(answers.log_probabilities[:, 0, 0], np.float16(np.log(0.5) + np.arange(2)))
 
 
+def test_a_runs_lead_is_told_with_its_interval(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    images, led = np.arange(10_000), []
+    for name, correct in (("first", images >= 520), ("second", (images < 520) | (images >= 1120))):
+        run = runs.Run(name, {"name": "sample"}, 0, {}, None)
+        run.make_room()
+        said = answers(correct)
+        run.write({}, test={"log_probabilities": said.log_probabilities[0], "labels": said.labels})
+        led.append(run)
+    # The images' standard error: the root of (600 + 520) / 10,000 - 0.008 squared, over 100, in percent.
+    assert comparison.lead(*led) == "+0.80 points (95 % interval +0.14 to +1.46)"
+    assert comparison.lead(*led[::-1]).startswith("-0.80 points (95 % interval -1.46 to -0.14")
+
+
 @pytest.fixture
 def results(tmp_path):
     folder = tmp_path / "results"

@@ -90,6 +90,12 @@ def test_wilson_interval():
     assert evaluation.interval(20, 20)[1] == 1.0
 
 
+def test_a_score_is_told_with_its_interval():
+    told = evaluation.score_line({"correct": 81, "total": 263})
+    assert told == "81 of 263 right, 30.80% (95 % interval 25.53% to 36.62%)"
+    assert evaluation.score_line({"correct": 9346, "total": 10_000}).startswith("9,346 of 10,000 right, 93")
+
+
 def test_summary_over_seeds():
     records = [{"test": {"correct": correct, "total": 1000}} for correct in (930, 940, 950)]
     assert evaluation.summary(records) == pytest.approx({"n": 3, "mean": 94.0, "std": 1.0})
