@@ -1,4 +1,4 @@
-"""Say what is on pictures.
+"""Say what is in pictures.
 
     python classify.py photo.jpg holiday/
     python classify.py holiday/ --json > answers.jsonl
@@ -19,7 +19,7 @@ import os
 import sys
 from pathlib import Path
 
-from helpers.classifier import DEFAULT, NONE, Classifier, gather
+from helpers.classifier import DEFAULT, NONE, Classifier, gather, is_address
 from helpers.streams import native_stderr_in
 
 WIDEST = 60  # characters that shorter names are filled up to
@@ -28,7 +28,9 @@ WIDEST = 60  # characters that shorter names are filled up to
 def main(words=None):
     arguments = parse(words)
     try:
-        pictures = [picture for place in arguments.paths for picture in gather(place)]
+        pictures, unread = found(arguments.paths)
+        if not pictures:
+            return 1
         # TensorFlow greets on stderr whatever it is told. What goes wrong comes as an exception.
         with open(os.devnull, "w") as nowhere, native_stderr_in(nowhere):
             classifier = Classifier(arguments.model)
@@ -36,11 +38,24 @@ def main(words=None):
         print(f"classify.py: {error}", file=sys.stderr)
         return 2
     show = as_json if arguments.json else as_text(pictures, classifier.classes)
-    unread = 0
     for answer in classifier.classify(pictures, arguments.top):
         unread += bool(answer.problem)
         print(answer.problem or show(answer), file=sys.stderr if answer.problem else sys.stdout, flush=True)
     return 1 if unread else 0
+
+
+def found(places):
+    """The pictures, and how many web addresses gave none: each gets its line, as a broken picture does."""
+    pictures, unread = [], 0
+    for place in places:
+        try:
+            pictures += gather(place)
+        except (ValueError, OSError) as error:
+            if not is_address(place):
+                raise
+            print(f"classify.py: {error}", file=sys.stderr)
+            unread += 1
+    return pictures, unread
 
 
 def parse(words):

@@ -39,10 +39,12 @@ CONVERTERS = {
     "str": str,
     "list": lambda text: json.loads(f"[{text.strip('[]')}]"),
 }
-TAKE_FOLDERS = {"data", "strangers", "source_data"}  # parameters; others may be told words like vgg16
+# Parameters; others may be told words like vgg16.
+TAKE_FOLDERS = {"data", "pictures", "strangers", "source_data"}
 FOLDERS = {"RUNS_DIR", "RESULTS_DIR", "CIFAR10_DIR", "TINY_IMAGENET_DIR"}
 # What the helpers print: "baseline-fast, seed 0: reads ..." and "baseline-fast, seed 0  epoch 3/10 ..."
-PROGRESS = re.compile(r"\S+ seed \d+")
+# And of long work before it: "cifar-10-binary.tar.gz: 17 of 170 MB", "reading ...".
+PROGRESS = re.compile(r"\S+ seed \d+|\S+: \d+ of \d+ MB|reading ")
 # Only what Python prints becomes part of a notebook, not TensorFlow's start-up lines; and no times.
 CLIENT = {
     "extra_arguments": ["--IPKernelApp.capture_fd_output=False"],
@@ -119,6 +121,9 @@ def plan(arguments):
             jobs.append(Job(notebook, copy, parameters | converted(notebook, {"seed": seed})))
     if clash := next((job.copy for job in jobs if job.copy.resolve() == job.notebook.resolve()), None):
         raise ValueError(f"{clash} would be overwritten by its executed copy: choose another --out")
+    copies = [job.copy for job in jobs]
+    if twice := next((copy for copy in copies if copies.count(copy) > 1), None):
+        raise ValueError(f"two of these would write {twice}: give each notebook and seed once")
     return jobs
 
 
@@ -144,6 +149,7 @@ def converted(notebook, wishes):
             suggestion = runs.nearest(name, list(declared))
             raise ValueError(f"{notebook.stem} has no parameter {name!r}: {suggestion}")
     values = {name: convert(name, text, declared[name]) for name, text in wishes.items()}
+    runs.check_parameters(values)
     if "data" in values:
         data.source(values["data"])  # refuses what isn't there
     return {name: as_seen_here(name, value) for name, value in values.items()}
@@ -210,7 +216,7 @@ def attempt(job, log):
         return "its kernel died; where memory is short, train on fewer images (-p train_images 5000)"
     except Exception as error:  # a kernel that doesn't start, for one: the next notebook runs all the same
         log.write(str(error))
-        return " ".join(str(error).split())
+        return " ".join(f"{type(error).__name__}: {error}".split())
     return ""
 
 

@@ -36,8 +36,9 @@ def log_sum_exp(logits):
     return largest[:, 0] + np.log(np.exp(logits - largest).sum(axis=1))
 
 
-def fit(logits, labels):
+def fit(logits, labels, floored=True):
     """The temperature (Guo et al. 2017, arXiv:1706.04599) and floor of least loss; log probabilities do too.
+    Without `floored`, the temperature alone: the floor is 0.
 
     One image of no class in particular is added: where all answers are right, the loss alone would call for
     a temperature of zero, and every answer would be certain.
@@ -46,15 +47,17 @@ def fit(logits, labels):
 
     logits, rows = np.asarray(logits, "float64"), np.arange(len(labels))
     spare = 1 / (len(labels) + 1)
+    start = (np.log(logits.std()), -3.0) if floored else (np.log(logits.std()),)
 
     def read(numbers):
-        return {"temperature": np.exp(numbers[0]), "floor": 1 / logits.shape[1] / (1 + np.exp(-numbers[1]))}
+        floor = 1 / logits.shape[1] / (1 + np.exp(-numbers[1])) if floored else 0.0
+        return {"temperature": np.exp(numbers[0]), "floor": floor}
 
     def loss(numbers):
         found = log_probabilities(logits, **read(numbers))
         return -(1 - spare) * found[rows, labels].mean() - spare * found.mean()
 
-    best = minimize(loss, (np.log(logits.std()), -3.0), method="Nelder-Mead")
+    best = minimize(loss, start, method="Nelder-Mead")
     return {name: round(float(number), 5) for name, number in read(best.x).items()}
 
 

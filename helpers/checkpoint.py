@@ -3,6 +3,7 @@
 import time
 
 import keras
+import numpy as np
 from keras import ops
 
 from helpers import runs
@@ -52,6 +53,8 @@ class Checkpoint(keras.callbacks.Callback):
         }
         self.state["history"].append({key: round(value, 6) for key, value in line.items()})
         self.state["epoch_seconds"].append(seconds)
+        if not np.isfinite(logs["loss"]):
+            self.model.stop_training = True  # it has diverged, and never comes back
         self.save(epoch)
         print(
             f"{self.run}  epoch {epoch + 1}/{self.params['epochs']}  "

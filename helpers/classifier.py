@@ -39,15 +39,19 @@ VIEWS = (-2, -1, 0, 1, 2)  # sixteenths of the picture by which a heat map's vie
 
 def gather(place: str | os.PathLike) -> list[Path]:
     """The file, the pictures in the folder, or the picture at the web address, which is downloaded."""
-    if str(place).startswith(("http://", "https://")):
+    if is_address(place):
         return [_downloaded(str(place))]
     path = Path(place).expanduser()
     if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such file or folder")
+        raise FileNotFoundError(f"{path.absolute()}: there is no such file or folder")
     found = images.find_pictures(path) if path.is_dir() else [path]
     if not found:
         raise FileNotFoundError(f"{path} holds no pictures ({', '.join(sorted(images.ENDINGS))})")
     return found
+
+
+def is_address(place: str | os.PathLike) -> bool:
+    return str(place).startswith(("http://", "https://"))
 
 
 def _downloaded(url: str) -> Path:
@@ -95,6 +99,8 @@ class Classifier:
 
     def classify(self, pictures: Iterable[photos.Source], top: int = 3) -> Iterator[Answer]:
         """An answer to each picture (a path or a file's bytes), in order, while the next are being read."""
+        if top < 1:
+            raise ValueError(f"top must be a whole number, 1 or more, not {top!r}")
         for chunk, futures in self._read_ahead(list(pictures)):
             found = [future.result() for future in futures]
             pixels = [pixels for pixels in found if isinstance(pixels, np.ndarray)]

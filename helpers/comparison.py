@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from helpers import calibration, evaluation, report, runs
+from helpers import calibration, evaluation, predictions, report, runs
 from helpers.plots import ENOUGH_SEEDS
 
 CONFIDENCE = 0.95
@@ -116,9 +116,17 @@ def difference(first, second):
 
 
 def lead(run, other):
-    """+9.86 points (95 % interval +9.10 to +10.62), of all of a run's seeds over all of another's."""
+    """+9.86 points (95 % interval +9.10 to +10.62), of all of a run's seeds over all of another's.
+
+    Where either looks at a picture more than once, the lead with one look each follows.
+    """
     gain = difference(of(run), of(other))
-    return f"{gain['difference']:+.2f} points (95 % interval {gain['low']:+.2f} to {gain['high']:+.2f})"
+    told = f"{gain['difference']:+.2f} points (95 % interval {gain['low']:+.2f} to {gain['high']:+.2f})"
+    looks = ["test_single_view" if "test_single_view" in one.record else "test" for one in (run, other)]
+    if looks == ["test", "test"]:
+        return told
+    once = [evaluation.summary(one.seeds(), look)["mean"] for one, look in zip((run, other), looks)]
+    return f"{told}; with one look each {once[0] - once[1]:+.2f}"
 
 
 def differences(systems):
@@ -169,15 +177,15 @@ def ranks(systems, pairs):
     return {name: text.get(name, "") for name in systems}
 
 
-def calibrated(systems, validation):
-    """The same answers, each network's at the temperature that fits its validation images."""
-    return {name: _calibrated(answers, validation[name]) for name, answers in systems.items()}
+def calibrated(systems, validation, floored=True):
+    """The same answers, each network's at the temperature and floor that fit its validation images."""
+    return {name: _calibrated(answers, validation[name], floored) for name, answers in systems.items()}
 
 
-def _calibrated(answers, validation):
+def _calibrated(answers, validation, floored):
     pairs = zip(answers.log_probabilities, validation.log_probabilities)
     scaled = [
-        calibration.log_probabilities(said, **calibration.fit(judged, validation.labels))
+        calibration.log_probabilities(said, **calibration.fit(judged, validation.labels, floored))
         for said, judged in pairs
     ]
     return answers._replace(log_probabilities=np.stack(scaled))
@@ -272,11 +280,12 @@ def latency():
 
 
 def answering(groups):
-    """What an answer to one picture takes, and the file's size, a row a system: Keras's form in float32."""
+    """A row a system: looks at a picture, and what one takes and the file's size, in Keras with float32."""
     measured = {form: (size, row[1]) for (form, size), row in latency().iterrows()}
     rows = []
     for first, *_ in groups.values():
         timed = next((TIMED[start] for start in TIMED if first["experiment"].startswith(start)), None)
+        looks = len(predictions.VIEWS[first["parameters"].get("views", "single")])
         size, milliseconds = measured.get(f"{timed}, float32", (None, None))
-        rows.append(["", ""] if size is None else [f"{milliseconds:.3g}", f"{size:.3g}"])
-    return pd.DataFrame(rows, columns=["Milliseconds a picture", "Megabytes"])
+        rows.append([looks, *(["", ""] if size is None else [f"{milliseconds:.3g}", f"{size:.3g}"])])
+    return pd.DataFrame(rows, columns=["Looks", "Milliseconds a look", "Megabytes"])

@@ -10,13 +10,17 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 CHUNK_BYTES = 1 << 18
 CONNECT_SECONDS = 8  # for the first byte, retries included: a closed network is noticed within 10 s
 STALL_SECONDS = 30  # a connection silent for so long counts as broken off
 ATTEMPTS = 5  # in a row that bring nothing new
 BACKOFF_SECONDS = 0.5  # before the next one, doubled with every such attempt
+LOOK_SECONDS = 0.5  # between looks whether another process has finished
 AGENT = "cifar10-transfer-learning"  # some servers turn Python's own name away
 
 
@@ -30,12 +34,15 @@ def fetch(url: str, target: Path, md5: str) -> None:
     resumed = part.exists()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _complete(url, part)
-        found = file_digest(part, "md5")
-        if found == md5:
-            os.replace(part, target)
-            return
-        part.unlink()
+        with _alone(part):
+            if target.exists():  # another process was faster
+                return
+            _complete(url, part)
+            found = file_digest(part, "md5")
+            if found == md5:
+                os.replace(part, target)
+                return
+            part.unlink()
     except ConnectionError:
         raise
     except OSError as error:
@@ -43,6 +50,26 @@ def fetch(url: str, target: Path, md5: str) -> None:
     if not resumed:
         raise ValueError(f"{url} is not the right file (md5 {found}, not {md5}): nothing of it was kept")
     fetch(url, target, md5)  # an old leftover may be the damaged part: once more from the beginning
+
+
+@contextmanager
+def _alone(part: Path):
+    """Wait while another process writes the same file; one that has died leaves no trace that counts."""
+    lock = part.with_suffix(".lock")
+    while True:
+        try:
+            with lock.open("x") as file:
+                file.write(str(os.getpid()))
+            break
+        except FileExistsError:
+            owner = lock.read_text() if lock.exists() else ""
+            if owner and not psutil.pid_exists(int(owner)):
+                lock.unlink(missing_ok=True)
+            time.sleep(LOOK_SECONDS)
+    try:
+        yield
+    finally:
+        lock.unlink()
 
 
 def obtain(what: str, url: str, target: Path, md5: str, advice: str) -> Path:
@@ -58,8 +85,12 @@ def content(url: str, at_most: int) -> bytes:
     """What a small file holds, in one go."""
     try:
         with _open(url, 0, CONNECT_SECONDS) as response:
-            found = response.read(at_most + 1)
-    except (BrokenOff, TimeoutError, http.client.HTTPException) as error:
+            found, total = b"", int(response.headers.get("Content-Length", 0))
+            while len(found) <= at_most and (chunk := _read(response)):
+                found += chunk
+            if len(found) < min(total, at_most):
+                raise BrokenOff(f"broke off after {len(found):,} of {total:,} bytes")
+    except BrokenOff as error:
         raise ConnectionError(f"{url}: {error}") from None
     if len(found) > at_most:
         raise ValueError(f"{url} has more than {at_most / 1e6:.0f} MB: save it and make it smaller")

@@ -84,7 +84,7 @@ def write(network, images, copies, path, label):
                 raise OverflowError(f"{network.layers[-1].name} gives values too large for half precision")
             file.write(found.astype("<f2").tobytes())
             done += len(batch)
-            if done % REPORTED == 0 or done == total:
+            if done // REPORTED > (done - len(batch)) // REPORTED or done == total:
                 seconds = time.perf_counter() - started
                 print(f"{label} through the frozen part, {done:,} of {total:,}  {seconds:.0f} s", flush=True)
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -10,12 +11,15 @@ import numpy as np
 
 from helpers import photos
 
-ENDINGS = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+# The last three can't be read here: they are found so that their owner is told.
+ENDINGS = {
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff",
+    ".heic", ".heif", ".avif",
+}  # fmt: skip
 # Folder names.
 PARTS = {
     "train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test",
 }  # fmt: skip
-NO_PICTURES = {"thumbs.db", "desktop.ini"}  # what file managers leave behind
 UNREADABLE_SHARE = 0.1  # more than this, and something else is wrong than a few files
 
 
@@ -33,13 +37,18 @@ class Folder(NamedTuple):
 
 def find_pictures(folder: Path) -> list[Path]:
     """All that looks like a picture by its ending, subfolders' too, but nothing hidden: img2 before img10."""
-    found = []
+    found = filter(_is_picture, _files(folder))
+    return sorted(found, key=lambda path: (_natural(path.relative_to(folder)), path))
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in ENDINGS
+
+
+def _files(folder: Path) -> Iterator[Path]:
     for place, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            Path(place, n) for n in names if not n.startswith(".") and Path(n).suffix.lower() in ENDINGS
-        ]
-    return sorted(found, key=lambda path: (_natural(path.relative_to(folder)), path))
+        yield from (Path(place, name) for name in names if not name.startswith("."))
 
 
 def _refuse(error: OSError) -> None:
@@ -53,21 +62,26 @@ def _natural(path: Path) -> list[list[str | int]]:
 
 
 def list_folder(root: Path) -> Folder:
-    """What is in `<root>/<class>/` or in `<root>/{train,val,test}/<class>/`. Nothing is opened."""
+    """What is in `<root>/<class>/` or in `<root>/{train,val,test}/<class>/`, subfolders of a class included.
+
+    Nothing is opened. What is no picture by its ending is left alone, and counted.
+    """
     divided = (root / "train").is_dir() and bool(_folders(root / "train"))
     parts = [(_part(d), d) for d in _folders(root)] if divided else [("train", root)]
     classes = tuple(d.name for d in _folders(root / "train" if divided else root))
+    labelled = [(part, _label(f, classes), f) for part, place in parts for f in _folders(place)]
     pictures = [
-        Picture(path, part, _label(folder, classes), path.stat().st_mtime_ns)
-        for part, place in parts
-        for folder in _folders(place)
-        for path in sorted(folder.iterdir())
-        if path.is_file() and not path.name.startswith(".") and path.name.lower() not in NO_PICTURES
+        Picture(path, part, label, path.stat().st_mtime_ns)
+        for part, label, folder in labelled
+        for path in find_pictures(folder)
     ]
     if not pictures:
         raise ValueError(f"{root} holds no pictures: put each class's into a folder {root / '<class>'}")
     if len(classes) == 1:
         raise ValueError(f"{root} has one class only ({classes[0]}): make one folder for each of two or more")
+    files = (path for *_, folder in labelled for path in _files(folder))
+    if others := sorted(path.name for path in files if not _is_picture(path)):
+        print(f"{root}: {len(others)} files are no pictures by their names, the first {others[0]}")
     return Folder(classes, tuple(pictures))
 
 

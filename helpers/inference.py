@@ -82,6 +82,11 @@ def gradient(function, values):
         import jax
 
         return jax.grad(lambda values: function(values).sum())(values)
+    if keras.backend.backend() == "torch":
+        import torch
+
+        values = values.detach().requires_grad_()
+        return torch.autograd.grad(function(values).sum(), values)[0]
     import tensorflow as tf
 
     with tf.GradientTape() as tape:

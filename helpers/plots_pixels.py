@@ -42,7 +42,9 @@ def mosaic(rows, names=None, titles=None, scale=2):
     `scale` is how many dots a pixel takes each way: a whole number, so that all are of one size.
     """
     height, width = rows[0][0].shape[:2]
-    columns = len(rows[0])
+    columns = max(map(len, rows))
+    white = np.full_like(rows[0][0], 255)
+    rows = [[*row, *[white] * (columns - len(row))] for row in rows]
     padded = [[np.pad(i, ((0, GAP), (0, GAP), (0, 0)), constant_values=255) for i in row] for row in rows]
     sheet = np.concatenate([np.concatenate(row, axis=1) for row in padded])
     wide, high = (scale * pixels / STYLE["savefig.dpi"] for pixels in (sheet.shape[1], len(sheet)))

@@ -43,11 +43,16 @@ def start(experiment, *, source, seed=0, parameters=None, weights=None, retrain=
         print(f"{run}: its model is needed and not on this machine; training it took {seconds:,.0f} s before")
         run.record = None
     if run.record is None:
-        if os.environ.get("EVIDENCE") in ("read", "publish"):
+        if only_reads() or os.environ.get("EVIDENCE") == "publish":
             raise FileNotFoundError(f"{run} has no finished evidence: train it first (make reproduce)")
         run.make_room()
     print(f"{run}: {run.outlook()}", flush=True)
     return run
+
+
+def only_reads():
+    """Whether nothing may be computed, by the environment variable EVIDENCE."""
+    return os.environ.get("EVIDENCE") == "read"
 
 
 class Run:
@@ -141,7 +146,10 @@ class Run:
             return "reads the published evidence" if published else "reads the evidence of a run of yours"
         if self.state.is_file():
             return f"resumes after epoch {read_json(self.state)['epoch']}"
-        return "trains again, as asked" if self.retrain else "has no evidence yet, computes it"
+        if self.retrain:
+            return "trains again, as asked"
+        own = self.data["name"] in PUBLISHED_SIZES and not self.data["published"]
+        return f"has no evidence yet{' for these pixels' if own else ''}, computes it"
 
     def write(self, record, **arrays):
         """Write the evidence: the arrays first, the record last, each whole or not at all."""

@@ -58,6 +58,7 @@ def train(run, source, build, optimizer, *, frozen=None, augmentation=(), prepar
         prepare(model, splits)
     state = fit(run, model, splits, optimizer, augmentation)
     if not np.isfinite(state["history"][-1]["train_loss"]):
+        checkpoint.forget(run)
         raise ArithmeticError(f"{run} has diverged, its loss is no number any more: give it smaller rates")
     whole = models.joined(base, model) if base else model
     runs.write_whole(run.model, whole.save)
@@ -178,7 +179,7 @@ def gather(run, model, splits, state):
 
 def add_cost(record, cost):
     """What the frozen part has cost, once: its passes over the training images, and the seconds of all."""
-    record["train_pflop"] = round(record["train_pflop"] + cost["pflop"], 6)
+    record["train_pflop"] = float(f"{record['train_pflop'] + cost['pflop']:.6g}")
     record["measured"]["features_seconds"] = cost["seconds"]
     record["measured"]["train_seconds"] = round(record["measured"]["train_seconds"] + cost["seconds"], 1)
 
@@ -198,4 +199,4 @@ def measured(state, splits):
 def train_pflop(model, images):
     """2 operations a multiply-add, 3 passes (forward and twice backward) where trained, 1 where not."""
     trained, forward_only = models.multiply_adds(model)
-    return round(2 * (3 * trained + forward_only) * images / 1e15, 6)
+    return float(f"{2 * (3 * trained + forward_only) * images / 1e15:.6g}")

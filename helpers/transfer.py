@@ -7,6 +7,7 @@ tried    short trainings side by side, judged on validation images, that choose 
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import NamedTuple
 
@@ -85,4 +86,7 @@ def tried(experiment, trials, *, source, seed, weights, images, retrain=False):
         run.write({"trials": histories, "measured": measured})
         for folder in folders:
             shutil.rmtree(folder)
+            for place in folder.parents[:2]:  # of the trial, unless another seed's lies there
+                with suppress(OSError):
+                    place.rmdir()
     return run.record

@@ -24,6 +24,12 @@ def test_a_known_temperature_is_recovered(temperature):
     assert found["temperature"] == pytest.approx(temperature, rel=0.05) and found["floor"] < 0.003
 
 
+def test_a_temperature_alone_is_what_is_asked_for():
+    logits, labels = drawn(20_000, 1.7)
+    found = calibration.fit(logits, labels, floored=False)
+    assert found == {"temperature": pytest.approx(1.7, rel=0.05), "floor": 0}
+
+
 def test_what_label_smoothing_spreads_is_taken_off_again():
     honest, labels = drawn(20_000, 1.0)
     smoothed = np.log(0.8 * np.exp(calibration.log_probabilities(honest)) + 0.2 / 10)

@@ -158,9 +158,20 @@ def test_pictures_are_shown_with_their_heat_as_a_small_jpeg(colours, photos):
 
 @pytest.fixture
 def server(photos):
-    handler = partial(SimpleHTTPRequestHandler, directory=photos)
-    handler.log_message = lambda *_: None
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self):  # noqa: N802
+            if "cut-off" not in self.path:
+                return super().do_GET()
+            self.send_response(200)
+            self.send_header("Content-Length", 1000)
+            self.end_headers()
+            self.wfile.write(b"half")
+            return self.wfile.flush()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=photos)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
@@ -179,6 +190,8 @@ def test_a_picture_on_the_web(colours, server, photos, tmp_path, monkeypatch):
         gather(f"{server}/{'long' * 80}.png")
     with pytest.raises(ConnectionError):
         gather("http://a..b/red.png")
+    with pytest.raises(ConnectionError, match=f"{server}/cut-off.png"):
+        gather(f"{server}/cut-off.png")
     monkeypatch.setattr(classifier, "LARGEST_DOWNLOAD", 10)
     with pytest.raises(ValueError, match="more than 0 MB"):
         gather(f"{server}/red.png")
@@ -205,6 +218,25 @@ def test_the_command_answers_what_it_can(model, photos):
     assert sum("red.png" in line for line in lines) == 2
     (problem,) = done.stderr.splitlines()
     assert "broken.jpg" in problem
+
+
+def test_an_address_that_gives_nothing_does_not_stop_the_rest(model, photos, server, capsys):
+    gone = f"{server}/missing.png"
+    assert classify.main([gone, str(photos / "red.png"), "--model", str(model)]) == 1
+    stdout, stderr = capsys.readouterr()
+    assert "red.png" in stdout and stderr.count("\n") == 1 and gone in stderr
+    assert classify.main([gone, "--model", str(model)]) == 1
+
+
+def test_a_telephone_s_own_format_is_told(colours, photos):
+    (photos / "more" / "IMG_0001.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    (problem,) = (answer.problem for answer in ask(colours, photos) if answer.problem)
+    assert "IMG_0001.HEIC: is no JPEG" in problem
+
+
+def test_no_classes_at_all_are_refused(colours, photos):
+    with pytest.raises(ValueError, match="top must be a whole number, 1 or more, not 0"):
+        ask(colours, photos, top=0)
 
 
 def test_no_line_is_lost_while_a_library_that_writes_to_stderr_is_kept_quiet(model, photos):
@@ -302,14 +334,14 @@ def test_classes_must_be_as_many_as_the_model_answers(model, tmp_path):
         Classifier(path)
 
 
-@pytest.mark.skipif(keras.backend.backend() == "jax", reason="is compared with jax")
-def test_another_backend_gives_the_same_heat(colours, model, photos):
-    pytest.importorskip("jax")
+@pytest.mark.parametrize("other", ["jax", "torch"])
+def test_another_backend_gives_the_same_heat(other, colours, model, photos):
+    pytest.importorskip(other)
     script = f"""
 from helpers.classifier import Classifier
 print(Classifier({str(model)!r}).heat_map({str(photos / "red.png")!r}, "red").mean())
 """
-    environment = os.environ | {"KERAS_BACKEND": "jax"}
+    environment = os.environ | {"KERAS_BACKEND": other}
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, cwd=runs.ROOT, env=environment)
     assert float(done.stdout) == pytest.approx(colours.heat_map(photos / "red.png", "red").mean(), abs=1e-4)

@@ -201,7 +201,7 @@ def publish(folder, experiment, seed, skill):
         )
     record = {
         "experiment": experiment, "seed": seed, "fingerprint": "0123456789ab", "data": DATA,
-        "source_weights": None,
+        "source_weights": None, "parameters": {"views": "six"} if experiment == "baseline-fast" else {},
         **{part: evaluation.metrics(**arrays[part]) for part in ("validation", "test")},
         "confusion": evaluation.confusion(**arrays["test"]),
         "parameters_trained": 1000, "parameters_total": 2000, "train_pflop": 0.1 * skill,
@@ -233,7 +233,12 @@ def test_a_runs_lead_is_told_with_its_interval(tmp_path, monkeypatch):
         led.append(run)
     # The images' standard error: the root of (600 + 520) / 10,000 - 0.008 squared, over 100, in percent.
     assert comparison.lead(*led) == "+0.80 points (95 % interval +0.14 to +1.46)"
-    assert comparison.lead(*led[::-1]).startswith("-0.80 points (95 % interval -1.46 to -0.14")
+    told = "-0.80 points (95 % interval -1.46 to -0.14)"
+    assert comparison.lead(*led[::-1]) == told
+    right = {"test": 9400, "test_single_view": 9300}
+    for run, parts in zip(led, (["test"], ["test", "test_single_view"])):
+        run.write({part: {"correct": right[part], "total": 10_000} for part in parts})
+    assert comparison.lead(*led[::-1]) == f"{told}; with one look each -1.00"
 
 
 @pytest.fixture
@@ -260,7 +265,10 @@ def test_predictions_are_read_by_system_without_ablations(results, monkeypatch):
     expected = np.sum([r["confusion"] for r in records if r["experiment"] == "baseline-fast"], axis=0)
     np.testing.assert_allclose(by_class.loc["Fast CNN"], 100 * np.diag(expected) / expected.sum(axis=1))
     groups = report.by_system(records)
-    assert comparison.latency().empty and set(comparison.answering(groups).stack()) == {""}
+    assert comparison.latency().empty
+    looks = {name: 6 if name == "Fast CNN" else 1 for name in groups}
+    answering = comparison.answering(groups).set_index(pd.Index(groups)).T.to_dict("list")
+    assert answering == {name: [looks[name], "", ""] for name in groups}
     rows = [
         {"form": form, "batch_size": size, "milliseconds_a_picture": 2.5 / size, "megabytes": 9.1}
         for size in (1, 256)
@@ -270,7 +278,9 @@ def test_predictions_are_read_by_system_without_ablations(results, monkeypatch):
     runs.write_json(results / "latency" / "seed-0" / "record.json", found)
     assert comparison.latency().loc[("LiteRT", 9.1)].to_dict() == {1: 2.5, 256: 2.5 / 256}
     answering = comparison.answering(groups).set_index(pd.Index(groups)).T.to_dict("list")
-    assert answering == {name: ["2.5", "9.1"] if "VGG16" in name else ["", ""] for name in groups}
+    assert answering == {
+        name: [looks[name], *(("2.5", "9.1") if "VGG16" in name else ("", ""))] for name in groups
+    }
     assert report.read_records() == records
 
 

@@ -14,6 +14,7 @@ import sys
 import tarfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -241,7 +242,7 @@ def test_an_archive_that_leads_out_of_its_folder_is_refused(machine, tmp_path, m
             member.type, member.linkname = tarfile.SYMTYPE, link
         tar.addfile(member, io.BytesIO())
         tar.add(write_batches(tmp_path), "cifar-10-batches-bin")
-    assert "is not one of the authors' archives and was not read" in refused(monkeypatch, archive)
+    assert f"is not one of the authors' archives: it holds {name}" in refused(monkeypatch, archive)
     assert not (tmp_path.parent / "evil").exists()
 
 
@@ -345,6 +346,18 @@ def test_a_server_without_ranges_starts_over(server, machine):
     server.plan = ["cut off", "no ranges"]
     cifar10.obtain()
     assert (machine / cifar10.ARCHIVE).read_bytes() == server.content
+
+
+def test_two_that_download_at_once_download_once(server, machine):
+    """A second process waits for the first; a lock whose owner has died holds nobody up."""
+    lock = machine / f"{cifar10.ARCHIVE}.lock"
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as dead:
+        pass
+    lock.write_text(str(dead.pid))
+    server.plan = ["slow"]
+    with ThreadPoolExecutor() as pool:
+        assert {*pool.map(lambda _: cifar10.obtain(), range(2))} == {machine / cifar10.ARCHIVE}
+    assert server.requests == [None] and downloaded(machine) == [cifar10.ARCHIVE]
 
 
 @pytest.mark.parametrize("leftover", [b"damaged", bytes(1_000_000)])
@@ -538,6 +551,7 @@ def test_a_folder_of_classes_is_split(pictures):
     assert splits.train.images.shape == (48, 16, 16, 3)
     for split in splits:
         assert ((split.images[:, 8, 8, 0] > 100) == (split.labels == 0)).all()
+    assert {*splits.train.labels[:10]} == {0, 1}  # mixed
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation"])
@@ -573,6 +587,15 @@ def test_the_identity_of_a_folder_covers_pixels_and_labels_of_all_parts(pictures
     write_pictures(pictures / "test" / "dogs", 1, (21, 201))
     seen.append(digest())
     assert len(set(seen)) == len(seen)
+
+
+def test_what_lies_deeper_is_found_and_what_is_no_picture_is_told(pictures, capsys):
+    write_pictures(pictures / "cats" / "2020" / "may", 10, (200, 20), first=100)
+    (pictures / "dogs" / "000.json").write_text("{}")
+    (pictures / "dogs" / ".hidden").write_text("of the system")
+    splits = data.source(str(pictures)).load()
+    assert sum(len(split.labels) for split in splits) == 70
+    assert "1 files are no pictures by their names, the first 000.json" in capsys.readouterr().out
 
 
 def test_a_class_may_be_called_train(tmp_path):

@@ -1,6 +1,7 @@
 """The frozen part computed once: the same numbers as through the whole network, on disk, reused."""
 
 import os
+import re
 
 import keras
 import numpy as np
@@ -169,6 +170,7 @@ def test_trials_are_recorded_side_by_side(source, base):
     assert table.loc["fast", "correct"] == round(last * len(source.load().validation.labels))
     assert transfer.tried("rates", trials, **told) == record
     assert [path.parent.parent.parent.name for path in runs.RUNS.glob("*/*/seed-*/*.json")] == ["rates"]
+    assert {path.name for path in runs.RUNS.iterdir()} == {"rates", "features"}
     measured = record["measured"]
     assert all(seconds > 0 for seconds in measured["trial_seconds"].values())
     assert set(measured["trial_commits"]) == set(trials)
@@ -194,3 +196,13 @@ def test_a_trial_on_frozen_features_is_made_once_and_leaves_no_weights(source, b
     assert "train through the frozen part, 200 of 200" in told and "test through" not in told
     assert found["seconds"] > 0 and trial() == found and "epoch 1/1" not in capsys.readouterr().out
     assert not list(runs.RUNS.rglob("*.weights.h5"))
+
+
+def test_progress_is_told_in_every_copy(source, base, monkeypatch, capsys):
+    monkeypatch.setattr(frozen, "CHUNK", 70)
+    monkeypatch.setattr(frozen, "REPORTED", 100)
+    splits = source.load()
+    found, _ = frozen.features(base, splits._replace(validation=None, test=None), 2, "trial")
+    assert len(found.train.images) == 2 * len(splits.train.images) == 600
+    told = re.findall(r"part, (\d+) of 600", capsys.readouterr().out)
+    assert told == ["140", "210", "300", "440", "510", "600"]

@@ -96,3 +96,5 @@ def test_a_mosaic_shows_every_image_in_its_place():
     (shown,) = plots_pixels.mosaic(rows).axes[0].images
     assert shown.get_array()[2, 2::6, 0].tolist() == [0, 10, 20]
     assert shown.get_array()[8, 2::6, 0].tolist() == [30, 40, 50]
+    (shown,) = plots_pixels.mosaic([rows[0], rows[1][:1]]).axes[0].images
+    assert shown.get_array()[8, 2::6, 0].tolist() == [30, 255, 255]

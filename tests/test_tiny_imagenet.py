@@ -109,6 +109,23 @@ def test_absent_it_is_known_all_the_same(monkeypatch, tmp_path):
     )
 
 
+def test_a_copy_with_other_pixels_is_never_taken_for_the_published_one(small_copy, monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.delenv("TINY_IMAGENET_DIR", raising=False)
+    monkeypatch.setattr(tiny_imagenet, "CLASSES", CLASSES)
+    source = data.source("tiny-imagenet")
+    assert source.identity["published"]
+    monkeypatch.setenv("TINY_IMAGENET_DIR", str(small_copy))  # as if downloaded when the pixels were needed
+    with pytest.raises(ValueError, match="this copy of tiny-imagenet has other pixels .* run this again"):
+        source.load()
+    own = data.source("tiny-imagenet")
+    assert not own.identity["published"] and len(own.load().train.labels) == 6
+    monkeypatch.setattr(runs, "RUNS", tmp_path / "runs")
+    assert "no evidence yet for these pixels" in runs.start("pretrain", source=own).outlook()
+    monkeypatch.setenv("EVIDENCE", "read")
+    assert data.source("tiny-imagenet").identity == source.identity
+
+
 def test_twenty_classes_are_held_out():
     assert len(tiny_imagenet.HELD_OUT) == 20 and len(tiny_imagenet.CLASSES) == 180
     assert len({*tiny_imagenet.HELD_OUT, *tiny_imagenet.CLASSES}) == 200

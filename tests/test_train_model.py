@@ -68,6 +68,8 @@ def test_each_seed_has_its_run_and_copy(recorder, out, tmp_path):
     "words, line",
     [
         ("-p epoch 3", "recorder has no parameter 'epoch': did you mean 'epochs'?"),
+        ("-p epochs 0", "epochs must be of type int, at least 1; got 0"),
+        ("--seeds 1,1", "recorder.seed-1.ipynb: give each notebook and seed once"),
         ("-p epochs many", "epochs must be of type int; got 'many'"),
         ("-p epochs 2.5", "epochs must be of type int; got '2.5'"),
         ("-p rate fast", "rate must be of type float; got 'fast'"),
@@ -114,6 +116,15 @@ def test_a_failing_notebook_is_told_and_kept_and_does_not_stop_the_next(notebook
     assert "before" in (out / "failing.ipynb").read_text()
 
 
+def test_a_failure_without_words_is_a_failure(recorder, out, capsys, monkeypatch):
+    def hang(*_, **__):
+        raise TimeoutError
+
+    monkeypatch.setattr(train_model.papermill, "execute_notebook", hang)
+    assert run(out, recorder) == 1
+    assert "recorder: FAILED, TimeoutError" in capsys.readouterr().out
+
+
 def test_a_dying_kernel_is_told(notebook, out, capsys):
     dying = notebook("dying", "print('before', flush=True)", "import os; os.kill(os.getpid(), 9)")
     assert run(out, dying) == 1
@@ -134,12 +145,20 @@ def test_progress_is_shown_line_by_line_and_the_rest_logged(notebook, out, capsy
     cell = """
 print("fast, seed 0: has no evidence yet, computes it")
 print("some table")
+print("reading /data/tiny")
+print("cifar-10-binary.tar.gz: 17 of 170 MB")
 print("fast seed 0  epoch", end="")
 print(" 1/2  train 0.5")
 """
     assert run(out, notebook("talking", cell)) == 0
     stdout = capsys.readouterr().out
-    assert "  fast, seed 0: has no evidence yet, computes it\n  fast seed 0  epoch 1/2  train 0.5\n" in stdout
+    lines = [line.strip() for line in stdout.splitlines()]
+    assert lines[1:-1] == [
+        "fast, seed 0: has no evidence yet, computes it",
+        "reading /data/tiny",
+        "cifar-10-binary.tar.gz: 17 of 170 MB",
+        "fast seed 0  epoch 1/2  train 0.5",
+    ]
     assert "table" not in stdout and "table" in (out / "talking.log").read_text()
 
 
@@ -181,19 +200,20 @@ def test_an_empty_variable_is_none(notebook, out, monkeypatch):
 
 def test_paths_are_the_caller_s_and_words_stay_words(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for folder in ("photos", "vgg16", "sample"):
+    for folder in ("photos", "vgg16", "sample", "holiday"):
         (tmp_path / folder).mkdir()
     (tmp_path / "own.weights.h5").touch()
     wishes = {
         "weights": "own.weights.h5",
         "strangers": "photos",
+        "pictures": "holiday",
         "data": "sample",
         "backbone": "vgg16",
         "n": 3,
     }
     found = {name: train_model.as_seen_here(name, value) for name, value in wishes.items()}
-    paths = {"weights": str(tmp_path / "own.weights.h5"), "strangers": str(tmp_path / "photos")}
-    assert found == wishes | paths
+    paths = {"weights": "own.weights.h5", "strangers": "photos", "pictures": "holiday"}
+    assert found == wishes | {name: str(tmp_path / path) for name, path in paths.items()}
 
 
 def test_renewing_in_place_is_repeatable_and_leaves_no_trace_of_papermill(notebook, out):

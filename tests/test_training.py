@@ -164,14 +164,16 @@ def test_a_training_step_is_traced_once(tmp_path, monkeypatch):
     assert traced.times == ["once more"]
 
 
-def test_a_diverged_training_is_said_in_a_line_and_leaves_no_evidence(tmp_path, monkeypatch):
+def test_a_diverged_training_ends_at_once_is_said_in_a_line_and_leaves_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(runs, "RUNS", tmp_path)
     source = data.source("sample", train_images=100)
-    run = runs.start("diverged", source=source, parameters=SMALL)
+    run = runs.start("diverged", source=source, parameters=SMALL | {"epochs": 3})
     sgd = keras.optimizers.SGD(1e30)
     with pytest.raises(ArithmeticError, match="diverged, seed 0 has diverged, .* smaller rates") as error:
         training.train(run, source, lambda: models.pooling_cnn(10), lambda steps: sgd)
-    assert "\n" not in str(error.value) and not run.own.exists() and not run.model.exists()
+    assert "\n" not in str(error.value) and not list(run.folder.iterdir())
+    said = capsys.readouterr().out
+    assert "epoch 1/3" in said and "epoch 2/3" not in said
 
 
 @pytest.mark.parametrize("later", ["the same commit", "another commit"])
