@@ -21,10 +21,14 @@ PROBE = {
 }  # fmt: skip
 
 
-def probe(experiment, frozen, *, source, seed, weights, settings=None, retrain=False, model_needed=False):
+def probe(
+    experiment, frozen, *, source, seed, weights, settings=None, between=tuple, retrain=False,
+    model_needed=False,
+):  # fmt: skip
     """Train a linear layer on the outputs of frozen(), a row of numbers for each picture; returns the run.
 
     `settings` replaces or adds to PROBE: what else decides the result (block, resolution) belongs there.
+    between() makes layers that come before the linear one.
     """
     parameters = PROBE | (settings or {})
 
@@ -41,7 +45,8 @@ def probe(experiment, frozen, *, source, seed, weights, settings=None, retrain=F
     )  # fmt: skip
 
     def head():
-        return keras.Sequential([keras.Input(base().output_shape[1:]), models.head(len(source.classes))])
+        features = keras.Input(base().output_shape[1:])
+        return keras.Sequential([features, *between(), models.head(len(source.classes))])
 
     def adam(steps_per_epoch):
         steps = steps_per_epoch * parameters["epochs"]
