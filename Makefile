@@ -5,6 +5,8 @@ READY := $(VENV)/ready
 READY_DEV := $(VENV)/ready-dev
 OLDEST := .venv-oldest
 AT_ONCE := -n 2  # tests: a small run of a notebook needs up to 7 GB of memory
+# So that runs of one's own are not read; what is trained meanwhile goes when the command ends.
+FRESH_RUNS := export RUNS_DIR=$$(mktemp -d); trap 'rm -rf "$$RUNS_DIR"' EXIT;
 NOTEBOOKS := $(wildcard notebooks/*.ipynb example-to-use/*.ipynb)
 
 # TensorFlow's start-up lines differ from machine to machine, and nbval compares what notebooks print.
@@ -26,7 +28,7 @@ test test-oldest: export CUDA_VISIBLE_DEVICES := -1
 
 test: lint $(READY_DEV) ## everything that is checked, offline
 	$(PYTHON) -m pytest $(AT_ONCE) --dist worksteal
-	RUNS_DIR=$$(mktemp -d) $(PYTHON) -m pytest $(AT_ONCE) --dist loadscope --nbval $(NOTEBOOKS)
+	$(FRESH_RUNS) $(PYTHON) -m pytest $(AT_ONCE) --dist loadscope --nbval $(NOTEBOOKS)
 
 test-oldest: $(OLDEST)/ready ## the quick tests on the oldest versions that requirements.txt admits
 	$(OLDEST)/bin/python -m pytest $(AT_ONCE) --dist worksteal -m "not slow"
@@ -39,7 +41,7 @@ smoke: $(READY) ## every notebook made small, on the built-in sample
 	$(PYTHON) train_model.py all --smoke
 
 notebooks: $(READY) ## renew the notebooks' outputs from the evidence
-	RUNS_DIR=$$(mktemp -d) $(PYTHON) train_model.py $(NOTEBOOKS) --in-place
+	$(FRESH_RUNS) $(PYTHON) train_model.py $(NOTEBOOKS) --in-place
 
 reproduce: $(READY) ## train whatever has no published evidence; goes on where it was stopped
 	$(PYTHON) train_model.py all

@@ -2,7 +2,7 @@
 
     python classify.py photo.jpg holiday/
     python classify.py holiday/ --json > answers.jsonl
-    python classify.py photo.jpg --model runs/own-pictures/25eecc346aa9/seed-0/model.keras
+    python classify.py photo.jpg --model model-of-your-own.keras
 
 A PATH is a file, a folder with all in it, or a web address. Each picture gets a line: its name, its class or
 "none of these", and the likeliest classes with their probabilities. With --json each line is an object:

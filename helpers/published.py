@@ -12,7 +12,7 @@ class Project(NamedTuple):
 
     what: str
     reported: str
-    here: str  # with what the experiments begin that take it up
+    here: str  # the beginning of the names of the experiments that take it up
 
 
 PROJECTS = (

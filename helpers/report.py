@@ -49,8 +49,10 @@ CAPTION = (
     "Mean ± standard deviation over seeds, their number in brackets; fewer than three are provisional. Rows "
     "closer than their noise are not ranked. Where a single view is given, the other columns average the "
     "probabilities over several views of each test image. ECE: expected gap of confidence and accuracy. "
-    "Source weights from Tiny-ImageNet were trained here. PFLOP and seconds, medians over seeds, are of one "
-    "run's own training: neither its source weights nor an earlier stage are in them."
+    "As usual: as commonly published; put right: preprocessed and scaled as the source weights know it; "
+    "computed once: the frozen part's outputs are kept. Source weights from Tiny-ImageNet were trained here. "
+    "PFLOP and seconds, medians over seeds, are of one run's own training: neither its source weights nor an "
+    "earlier stage are in them."
 )
 PAGE_STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem; margin: auto; padding: 2rem; }

@@ -48,7 +48,8 @@ def test_a_folder_with_a_broken_picture_becomes_a_table(tmp_path):
 @pytest.mark.slow
 def test_a_picture_that_is_not_there_is_one_clear_line(tmp_path):
     status, (error,), _, _ = apply(tmp_path, pictures="nowhere.jpg")
-    assert status == 1 and error == "FileNotFoundError: nowhere.jpg: there is no such file or folder"
+    missing = tmp_path / "nowhere.jpg"
+    assert status == 1 and error == f"FileNotFoundError: {missing}: there is no such file or folder"
     assert not (tmp_path / "runs" / "answers.csv").exists()
 
 

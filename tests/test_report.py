@@ -181,7 +181,9 @@ def test_readme_picture_equals_the_evidence():
 
 
 def test_published_predictions_give_the_published_numbers():
-    for path in sorted(runs.RESULTS.rglob("test.npz")):
+    paths = sorted(runs.RESULTS.rglob("test.npz"))
+    assert paths
+    for path in paths:
         expected = json.loads((path.parent / "record.json").read_text())["test"]
         with np.load(path) as arrays:
             found = evaluation.metrics(arrays["log_probabilities"], arrays["labels"])

@@ -228,7 +228,9 @@ def test_the_published_records_are_whole_and_of_the_original_pixels():
         "cifar10": "47af8b02cfcfb6cdf3dbbd1969ad7f1b70f4413f6f80f437b020ee4e5bc8304a",
         "tiny-imagenet": tiny_imagenet.TRAIN_SHA256,
     }
-    for path in runs.RESULTS.rglob("record.json"):
+    paths = list(runs.RESULTS.rglob("record.json"))
+    assert paths
+    for path in paths:
         record = runs.read_json(path)
         data = record["data"]
         assert data["train_sha256"] == digests[data["name"]]

@@ -112,6 +112,16 @@ def test_gpu_words():
                 devices.use(word)
 
 
+def test_off_hides_the_gpus_and_auto_does_not(monkeypatch):
+    hidden = []
+    config = pytest.importorskip("tensorflow").config
+    monkeypatch.setattr(config, "set_visible_devices", lambda *told: hidden.append(told))
+    devices.use("auto")
+    assert hidden == []
+    devices.use("off")
+    assert hidden == [([], "GPU")]
+
+
 @pytest.mark.skipif(bool(devices.gpus()), reason="the processor is asked where there is no GPU")
 @pytest.mark.parametrize(
     ("flags", "has_it"),
