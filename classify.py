@@ -37,19 +37,21 @@ def main(words=None):
     except (ValueError, OSError) as error:
         print(f"classify.py: {error}", file=sys.stderr)
         return 2
-    show = as_json if arguments.json else as_text(pictures, classifier.classes)
-    for answer in classifier.classify(pictures, arguments.top):
+    paths, names = zip(*pictures)
+    show = as_json if arguments.json else as_text(names, classifier.classes)
+    for name, answer in zip(names, classifier.classify(paths, arguments.top)):
         unread += bool(answer.problem)
-        print(answer.problem or show(answer), file=sys.stderr if answer.problem else sys.stdout, flush=True)
+        line = answer.problem or show(name, answer)
+        print(line, file=sys.stderr if answer.problem else sys.stdout, flush=True)
     return 1 if unread else 0
 
 
 def found(places):
-    """The pictures, and how many web addresses gave none: each gets its line, as a broken picture does."""
+    """(picture, what its line calls it) of each, and how many addresses gave none: these get lines, too."""
     pictures, unread = [], 0
     for place in places:
         try:
-            pictures += gather(place)
+            pictures += [(path, place if is_address(place) else str(path)) for path in gather(place)]
         except (ValueError, OSError) as error:
             if not is_address(place):
                 raise
@@ -75,20 +77,18 @@ def count(text):
     return int(text)
 
 
-def as_json(answer):
-    top = [{"class": name, "probability": round(probability, 4)} for name, probability in answer.top]
-    return json.dumps(
-        {"picture": str(answer.picture), "answer": None if answer.unfamiliar else answer.best, "top": top}
-    )
+def as_json(name, answer):
+    top = [{"class": kind, "probability": round(probability, 4)} for kind, probability in answer.top]
+    return json.dumps({"picture": name, "answer": None if answer.unfamiliar else answer.best, "top": top})
 
 
-def as_text(pictures, classes):
+def as_text(names, classes):
     """What writes an answer in columns: the picture's name, the class, the likeliest classes."""
-    widths = min(WIDEST, max(len(str(picture)) for picture in pictures)), max(map(len, [*classes, NONE]))
+    widths = min(WIDEST, max(map(len, names))), max(map(len, [*classes, NONE]))
 
-    def line(answer):
-        top = ", ".join(f"{name} {probability:.0%}" for name, probability in answer.top)
-        return f"{str(answer.picture):{widths[0]}}   {answer.best:{widths[1]}}   {top}"
+    def line(name, answer):
+        top = ", ".join(f"{kind} {probability:.0%}" for kind, probability in answer.top)
+        return f"{name:{widths[0]}}   {answer.best:{widths[1]}}   {top}"
 
     return line
 
