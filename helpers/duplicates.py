@@ -39,19 +39,34 @@ def threshold(control: np.ndarray) -> float:
     return float(np.quantile(control, 1 - FALSE_ALARMS))
 
 
-def summary(found: dict[str, np.ndarray], training_labels: np.ndarray, test_labels: np.ndarray) -> dict:
-    """Counts of near duplicates, and how often labels agree: in these pairs, and in those of all others."""
-    limit = threshold(found["control"])
-    copies = found["similarity"] > limit
-    agree = training_labels[found["nearest"]] == test_labels
+def copies(found: dict[str, np.ndarray]) -> np.ndarray:
+    """Which test images have a near duplicate."""
+    return found["similarity"] > threshold(found["control"])
+
+
+def counts(found: dict[str, np.ndarray]) -> dict:
+    """How many test images have a near duplicate, and how many would by chance."""
     return {
-        "threshold": limit,
-        "found": int(copies.sum()),
-        "false_alarms_expected": len(copies) * FALSE_ALARMS,
-        "mirrored": int((copies & found["mirrored"]).sum()),
-        "same_label": int((copies & agree).sum()),
-        "same_label_elsewhere": float(agree[~copies].mean()),
+        "threshold": threshold(found["control"]),
+        "found": int(copies(found).sum()),
+        "false_alarms_expected": len(found["control"]) * FALSE_ALARMS,
+        "mirrored": int((copies(found) & found["mirrored"]).sum()),
     }
+
+
+def summary(found: dict[str, np.ndarray], training_labels: np.ndarray, test_labels: np.ndarray) -> dict:
+    """The counts, and how often labels agree: in these pairs, and in those of all others."""
+    agree = training_labels[found["nearest"]] == test_labels
+    return counts(found) | {
+        "same_label": int((copies(found) & agree).sum()),
+        "same_label_elsewhere": float(agree[~copies(found)].mean()),
+    }
+
+
+def pairs(found: dict[str, np.ndarray]) -> list[list[int]]:
+    """[test image, training image] of the near duplicates, the most alike first."""
+    order = np.argsort(-found["similarity"], kind="stable")
+    return [[int(test), int(found["nearest"][test])] for test in order if copies(found)[test]]
 
 
 def descriptor(training: np.ndarray):

@@ -68,7 +68,8 @@ filling most of the picture. Not for decisions about people, not for safety, not
 
 About 3 % of CIFAR-10's test images have near-duplicates among its training images ([Barz and Denzler,
 2020](https://arxiv.org/abs/1902.00423)), and some labels are wrong: on pictures that are new to it, expect
-less than it is worth above. Which images are for validation was drawn once, for all seeds of training
+less than it is worth above. The source weights have seen at least six of the test images (notebook
+`04-vgg16-fine-tuning`). Which images are for validation was drawn once, for all seeds of training
 (split seed {data["split_seed"]}). Photographs that are scaled down look different from CIFAR-10's pictures:
 how often it is right about ImageNet's is told above, others were not tried.
 
