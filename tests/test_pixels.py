@@ -70,7 +70,8 @@ def test_planted_copies_are_found():
     summary = duplicates.summary(found, np.arange(1000) % 10, np.arange(300) % 10)
     assert summary["found"] == 11 and summary["mirrored"] == 5
     pairs = duplicates.pairs(found)
-    assert pairs[0] == [299, 7] and sorted(pairs) == [*([copy, copy] for copy in range(10)), [299, 7]]
+    assert sorted(pairs) == [*([copy, copy] for copy in range(10)), [299, 7]]
+    assert sorted(test for test, _ in pairs[-5:]) == [*range(5, 10)]  # the altered ones are less alike
     assert (
         found["similarity"][copies].min()
         > summary["threshold"]
