@@ -20,6 +20,7 @@ ENDINGS = {
 PARTS = {
     "train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test",
 }  # fmt: skip
+NO_PICTURES = {"thumbs.db", "desktop.ini"}  # what file managers leave behind
 UNREADABLE_SHARE = 0.1  # more than this, and something else is wrong than a few files
 
 
@@ -79,8 +80,8 @@ def list_folder(root: Path) -> Folder:
         raise ValueError(f"{root} holds no pictures: put each class's into a folder {root / '<class>'}")
     if len(classes) == 1:
         raise ValueError(f"{root} has one class only ({classes[0]}): make one folder for each of two or more")
-    files = (path for *_, folder in labelled for path in _files(folder))
-    if others := sorted(path.name for path in files if not _is_picture(path)):
+    names = (path.name for *_, folder in labelled for path in _files(folder) if not _is_picture(path))
+    if others := sorted(name for name in names if name.lower() not in NO_PICTURES):
         print(f"{root}: {len(others)} files are no pictures by their names, the first {others[0]}")
     return Folder(classes, tuple(pictures))
 

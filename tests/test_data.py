@@ -601,7 +601,8 @@ def test_the_identity_of_a_folder_covers_pixels_and_labels_of_all_parts(pictures
 def test_what_lies_deeper_is_found_and_what_is_no_picture_is_told(pictures, capsys):
     write_pictures(pictures / "cats" / "2020" / "may", 10, (200, 20), first=100)
     (pictures / "dogs" / "000.json").write_text("{}")
-    (pictures / "dogs" / ".hidden").write_text("of the system")
+    for name in (".hidden", "Thumbs.db"):
+        (pictures / "dogs" / name).write_text("of the system")
     splits = data.source(str(pictures)).load()
     assert sum(len(split.labels) for split in splits) == 70
     assert "1 files are no pictures by their names, the first 000.json" in capsys.readouterr().out
