@@ -46,27 +46,29 @@ def copies(found: dict[str, np.ndarray]) -> np.ndarray:
 
 def counts(found: dict[str, np.ndarray]) -> dict:
     """How many test images have a near duplicate, and how many would by chance."""
+    alike = copies(found)
     return {
         "threshold": threshold(found["control"]),
-        "found": int(copies(found).sum()),
-        "false_alarms_expected": len(found["control"]) * FALSE_ALARMS,
-        "mirrored": int((copies(found) & found["mirrored"]).sum()),
+        "found": int(alike.sum()),
+        "false_alarms_expected": len(alike) * FALSE_ALARMS,
+        "mirrored": int((alike & found["mirrored"]).sum()),
     }
 
 
 def summary(found: dict[str, np.ndarray], training_labels: np.ndarray, test_labels: np.ndarray) -> dict:
     """The counts, and how often labels agree: in these pairs, and in those of all others."""
-    agree = training_labels[found["nearest"]] == test_labels
+    alike, agree = copies(found), training_labels[found["nearest"]] == test_labels
     return counts(found) | {
-        "same_label": int((copies(found) & agree).sum()),
-        "same_label_elsewhere": float(agree[~copies(found)].mean()),
+        "same_label": int((alike & agree).sum()),
+        "same_label_elsewhere": float(agree[~alike].mean()),
     }
 
 
 def pairs(found: dict[str, np.ndarray]) -> list[list[int]]:
     """[test image, training image] of the near duplicates, the most alike first."""
-    order = np.argsort(-found["similarity"], kind="stable")
-    return [[int(test), int(found["nearest"][test])] for test in order if copies(found)[test]]
+    alike = np.flatnonzero(copies(found))
+    order = alike[np.argsort(-found["similarity"][alike], kind="stable")]
+    return np.column_stack([order, found["nearest"][order]]).tolist()
 
 
 def descriptor(training: np.ndarray):

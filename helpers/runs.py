@@ -43,7 +43,7 @@ def start(experiment, *, source, seed=0, parameters=None, weights=None, retrain=
         print(f"{run}: its model is needed and not on this machine; training it took {seconds:,.0f} s before")
         run.record = None
     if run.record is None:
-        if only_reads() or os.environ.get("EVIDENCE") == "publish":
+        if os.environ.get("EVIDENCE") in ("read", "publish"):
             raise FileNotFoundError(f"{run} has no finished evidence: train it first (make reproduce)")
         run.make_room()
     print(f"{run}: {run.outlook()}", flush=True)
@@ -51,7 +51,7 @@ def start(experiment, *, source, seed=0, parameters=None, weights=None, retrain=
 
 
 def only_reads():
-    """Whether nothing may be computed, by the environment variable EVIDENCE."""
+    """Whether published evidence is read and nothing else done, by the environment variable EVIDENCE."""
     return os.environ.get("EVIDENCE") == "read"
 
 

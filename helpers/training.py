@@ -179,7 +179,7 @@ def gather(run, model, splits, state):
 
 def add_cost(record, cost):
     """What the frozen part has cost, once: its passes over the training images, and the seconds of all."""
-    record["train_pflop"] = float(f"{record['train_pflop'] + cost['pflop']:.6g}")
+    record["train_pflop"] = six_digits(record["train_pflop"] + cost["pflop"])
     record["measured"]["features_seconds"] = cost["seconds"]
     record["measured"]["train_seconds"] = round(record["measured"]["train_seconds"] + cost["seconds"], 1)
 
@@ -199,4 +199,9 @@ def measured(state, splits):
 def train_pflop(model, images):
     """2 operations a multiply-add, 3 passes (forward and twice backward) where trained, 1 where not."""
     trained, forward_only = models.multiply_adds(model)
-    return float(f"{2 * (3 * trained + forward_only) * images / 1e15:.6g}")
+    return six_digits(2 * (3 * trained + forward_only) * images / 1e15)
+
+
+def six_digits(number):
+    """Those that count: a small run's cost is small, but never none."""
+    return float(f"{number:.6g}")
