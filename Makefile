@@ -28,7 +28,8 @@ test test-oldest: export CUDA_VISIBLE_DEVICES := -1
 
 test: lint $(READY_DEV) ## everything that is checked, offline
 	$(PYTHON) -m pytest $(AT_ONCE) --dist worksteal
-	$(FRESH_RUNS) $(PYTHON) -m pytest $(AT_ONCE) --dist loadscope --nbval $(NOTEBOOKS)
+	$(FRESH_RUNS) EVIDENCE=read $(PYTHON) -m pytest $(AT_ONCE) --dist loadscope --nbval notebooks/*.ipynb
+	$(FRESH_RUNS) $(PYTHON) -m pytest $(AT_ONCE) --dist loadscope --nbval example-to-use/*.ipynb
 
 test-oldest: $(OLDEST)/ready ## the quick tests on the oldest versions that requirements.txt admits
 	$(OLDEST)/bin/python -m pytest $(AT_ONCE) --dist worksteal -m "not slow"
@@ -72,5 +73,6 @@ $(OLDEST)/ready: requirements-dev.txt requirements.txt | $(PYTHON)
 	$(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --quiet --requirement requirements-dev.txt \
 	  "tensorflow==2.20.*" "keras==3.13.2" "numpy==2.1.*" "pandas==2.2.*" "scikit-learn==1.6.*" \
-	  "scipy==1.14.*" "matplotlib==3.10.*" "pillow==11.0.*" "papermill==2.6.*" "psutil==5.9.*" "pyyaml==6.0.*"
+	  "scipy==1.14.*" "matplotlib==3.10.*" "pillow==11.0.*" "papermill==2.6.*" "psutil==5.9.*" "pyyaml==6.0.*" \
+	  "filelock==3.15.*"
 	@touch $@

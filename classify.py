@@ -19,7 +19,8 @@ import os
 import sys
 from pathlib import Path
 
-from helpers.classifier import DEFAULT, NONE, Classifier, gather, is_address
+from helpers import released
+from helpers.classifier import NONE, Classifier, gather, is_address
 from helpers.streams import native_stderr_in
 
 WIDEST = 60  # characters that shorter names are filled up to
@@ -67,7 +68,9 @@ def parse(words):
     parser.add_argument("paths", nargs="+", metavar="PATH", help="a picture, a folder or a web address")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--top", type=count, default=3, metavar="N", help="classes to name (%(default)s)")
-    parser.add_argument("--model", type=Path, default=DEFAULT, metavar="FILE", help="another model.keras")
+    parser.add_argument(
+        "--model", type=Path, default=released.MODEL, metavar="FILE", help="another model.keras"
+    )
     return parser.parse_args(words)
 
 

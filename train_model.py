@@ -41,7 +41,7 @@ CONVERTERS = {
 }
 # Parameters; others may be told words like vgg16.
 TAKE_FOLDERS = {"data", "pictures", "strangers", "source_data"}
-FOLDERS = {"RUNS_DIR", "RESULTS_DIR", "CIFAR10_DIR", "TINY_IMAGENET_DIR"}
+FOLDERS = {"KERAS_HOME", "RUNS_DIR", "RESULTS_DIR", "CIFAR10_DIR", "TINY_IMAGENET_DIR"}
 # What the helpers print: "baseline-fast, seed 0: reads ..." and "baseline-fast, seed 0  epoch 3/10 ..."
 # And of long work before it: "cifar-10-binary.tar.gz: 17 of 170 MB", "reading ...".
 PROGRESS = re.compile(r"\S+ seed \d+|\S+: \d+ of \d+ MB|reading ")

@@ -80,7 +80,7 @@ class Checkpoint(keras.callbacks.Callback):
 
 
 def forget(run):
-    """What only an unfinished run needs."""
+    """What only an unfinished run needs; the state first, which names the weights."""
+    run.state.unlink(missing_ok=True)
     for leftover in run.folder.glob("*.weights.h5"):
         leftover.unlink()
-    run.state.unlink(missing_ok=True)

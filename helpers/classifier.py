@@ -28,7 +28,6 @@ from PIL import Image
 
 from helpers import calibration, download, images, photos, released, runs
 
-DEFAULT = released.FOLDER / "vgg16-cifar10.keras"
 NONE = "none of these"
 DOWNLOADS = runs.RUNS / "downloads"
 LARGEST_DOWNLOAD = 50 * 2**20  # bytes
@@ -84,7 +83,7 @@ class Answer(NamedTuple):
 
 
 class Classifier:
-    def __init__(self, path: str | os.PathLike = DEFAULT):
+    def __init__(self, path: str | os.PathLike = released.MODEL):
         facts = released.facts(path)
         if missing := {"classes", "input"} - facts.keys():
             raise ValueError(f"the description of {path} lacks {' and '.join(sorted(missing))}")

@@ -120,13 +120,16 @@ def lead(run, other):
 
     Where either looks at a picture more than once, the lead with one look each follows.
     """
-    gain = difference(of(run), of(other))
+    compared = of(run), of(other)
+    gain = difference(*compared)
     told = f"{gain['difference']:+.2f} points (95 % interval {gain['low']:+.2f} to {gain['high']:+.2f})"
     looks = ["test_single_view" if "test_single_view" in one.record else "test" for one in (run, other)]
-    if looks == ["test", "test"]:
-        return told
-    once = [evaluation.summary(one.seeds(), look)["mean"] for one, look in zip((run, other), looks)]
-    return f"{told}; with one look each {once[0] - once[1]:+.2f}"
+    if looks != ["test", "test"]:
+        once = [evaluation.summary(one.seeds(), look)["mean"] for one, look in zip((run, other), looks)]
+        told += f"; with one look each {once[0] - once[1]:+.2f}"
+    if any(len(answers.log_probabilities) == 1 for answers in compared):
+        told += "; a single seed's luck is not in the interval"
+    return told
 
 
 def differences(systems):
@@ -246,6 +249,18 @@ def missed(systems):
     return ~np.concatenate([right(answers) for answers in systems]).any(axis=0)
 
 
+def rescued(system, other):
+    """Of the images that all but one network of a system miss, the share that one network of another gets
+    right; with the system itself, the one that was left out.
+    """
+    own, others = right(system), right(other)
+    shares = []
+    for out in range(len(own)):
+        left = ~np.delete(own, out, axis=0).any(axis=0)
+        shares.append(others[out % len(others)][left].sum() / max(1, left.sum()))
+    return float(np.mean(shares))
+
+
 def missed_so_far(systems, doubted):
     """How many images all systems down to each row miss, the best first; how many of these are `doubted`."""
     best, rows = best_first(systems), {}
@@ -272,20 +287,21 @@ def class_accuracies(records, classes):
 
 def latency():
     """Milliseconds a picture by form of a network (rows) and batch size; empty before any were measured."""
-    path = runs.RESULTS / "latency" / "seed-0" / "record.json"
-    if not path.is_file():
+    measured = runs.published("latency")
+    if measured is None:
         return pd.DataFrame()
-    rows = pd.DataFrame(runs.read_json(path)["latency"])
+    rows = pd.DataFrame(measured["latency"])
     return rows.pivot(index=["form", "megabytes"], columns="batch_size", values="milliseconds_a_picture")
 
 
 def answering(groups):
-    """A row a system: looks at a picture, and what one takes and the file's size, in Keras with float32."""
-    measured = {form: (size, row[1]) for (form, size), row in latency().iterrows()}
+    """A row a system: looks at a picture, what one takes in Keras with float32, and its size at that."""
+    measured = {form: row[1] for (form, _), row in latency().iterrows()}
     rows = []
     for first, *_ in groups.values():
         timed = next((TIMED[start] for start in TIMED if first["experiment"].startswith(start)), None)
         looks = len(predictions.VIEWS[first["parameters"].get("views", "single")])
-        size, milliseconds = measured.get(f"{timed}, float32", (None, None))
-        rows.append([looks, *(["", ""] if size is None else [f"{milliseconds:.3g}", f"{size:.3g}"])])
+        milliseconds = measured.get(f"{timed}, float32")
+        megabytes = 4 * first["parameters_total"] / 1e6
+        rows.append([looks, f"{milliseconds:.3g}" if milliseconds else "", f"{megabytes:.3g}"])
     return pd.DataFrame(rows, columns=["Looks", "Milliseconds a look", "Megabytes"])

@@ -33,6 +33,10 @@ class Splits(NamedTuple):
     test: Split
 
 
+class OtherPixels(ValueError):
+    """What lies here is not what was announced."""
+
+
 class Source:
     """A data set that knows what it is (`identity`) before anybody needs its pixels (`load`)."""
 
@@ -41,6 +45,10 @@ class Source:
         self.classes = classes
         self._read = read
         self._train_images = _checked_count(train_images, classes)
+
+    def __str__(self) -> str:
+        sizes = ", ".join(f"{self.identity[part]:,} {part}" for part in Splits._fields)
+        return f"{self.name}: {len(self.classes)} classes, images: {sizes}"
 
     @property
     def at_hand(self) -> bool:
@@ -53,7 +61,7 @@ class Source:
         what is published is read.
         """
         published = DOWNLOADED[self.name].TRAIN_SHA256 if self.name in DOWNLOADED else None
-        if published and (runs.only_reads() or not self.at_hand):
+        if published and (runs.asked_of_evidence() == "read" or not self.at_hand):
             sizes, digest = runs.PUBLISHED_SIZES[self.name], published
         else:
             splits, digest = self._read()
@@ -74,11 +82,18 @@ class Source:
         splits, digest = self._read()
         if digest != self.identity["train_sha256"]:
             told = "has other pixels than the published runs': run this again, as an experiment of its own"
-            raise ValueError(f"this copy of {self.name} {told}")
+            raise OtherPixels(f"this copy of {self.name} {told}")
         sizes = _shrunk(tuple(len(split.labels) for split in splits), self._train_images)
         used = Splits(*(_subset(split, size) for split, size in zip(splits, sizes)))
         _check_classes(used.train, self.classes, f"for train_images={self._train_images}: raise it")
         return used
+
+    def shown(self) -> Splits | None:
+        """The pixels, for a figure; None where they are not here or are others than the evidence's."""
+        try:
+            return self.load() if self.at_hand else None
+        except OtherPixels:
+            return None
 
 
 def source(name: str = "cifar10", *, train_images: int | None = None, image_size: int = 32) -> Source:

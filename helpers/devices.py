@@ -23,6 +23,10 @@ def use(gpu="auto"):
         )
     if wish == "off":
         keep_to_cpu()
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.get_logger().setLevel("ERROR")  # several models in one process look to it like needless retracing
     return device()
 
 
@@ -45,7 +49,6 @@ def gpus():
         return [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
     import tensorflow as tf
 
-    tf.get_logger().setLevel("ERROR")  # several models in one process look to it like needless retracing
     visible = tf.config.get_visible_devices("GPU")
     return [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in visible]
 

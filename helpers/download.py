@@ -10,17 +10,15 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
+from filelock import FileLock
 
 CHUNK_BYTES = 1 << 18
 CONNECT_SECONDS = 8  # for the first byte, retries included: a closed network is noticed within 10 s
 STALL_SECONDS = 30  # a connection silent for so long counts as broken off
 ATTEMPTS = 5  # in a row that bring nothing new
 BACKOFF_SECONDS = 0.5  # before the next one, doubled with every such attempt
-LOOK_SECONDS = 0.5  # between looks whether another process has finished
 AGENT = "cifar10-transfer-learning"  # some servers turn Python's own name away
 
 
@@ -34,8 +32,8 @@ def fetch(url: str, target: Path, md5: str) -> None:
     resumed = part.exists()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(part):
-            if target.exists():  # another process was faster
+        with FileLock(part.with_suffix(".lock")):  # another process may write the same file
+            if target.exists():  # it was faster
                 return
             _complete(url, part)
             found = file_digest(part, "md5")
@@ -50,26 +48,6 @@ def fetch(url: str, target: Path, md5: str) -> None:
     if not resumed:
         raise ValueError(f"{url} is not the right file (md5 {found}, not {md5}): nothing of it was kept")
     fetch(url, target, md5)  # an old leftover may be the damaged part: once more from the beginning
-
-
-@contextmanager
-def _alone(part: Path):
-    """Wait while another process writes the same file; one that has died leaves no trace that counts."""
-    lock = part.with_suffix(".lock")
-    while True:
-        try:
-            with lock.open("x") as file:
-                file.write(str(os.getpid()))
-            break
-        except FileExistsError:
-            owner = lock.read_text() if lock.exists() else ""
-            if owner and not psutil.pid_exists(int(owner)):
-                lock.unlink(missing_ok=True)
-            time.sleep(LOOK_SECONDS)
-    try:
-        yield
-    finally:
-        lock.unlink()
 
 
 def obtain(what: str, url: str, target: Path, md5: str, advice: str) -> Path:

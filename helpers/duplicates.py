@@ -12,6 +12,7 @@ import numpy as np
 
 COMPONENTS = 128  # the count hardly depends on it: 303 with 64, 334 with 128, 319 with 256
 FALSE_ALARMS = 0.001
+METHOD = {"components": COMPONENTS, "false_alarms": FALSE_ALARMS}  # what decides the result
 BLOCK = 5_000  # images at a time, so that no float copy of them all is made
 
 

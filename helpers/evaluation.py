@@ -4,10 +4,9 @@ Log probabilities are natural logarithms of shape (images, classes); labels are 
 knows about models, so that published predictions are evaluated by the code that evaluated the run.
 """
 
-from statistics import NormalDist
-
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, f1_score
 
 CONFIDENCE_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks"
@@ -58,7 +57,7 @@ def confusion(log_probabilities, labels):
     return confusion_matrix(labels, log_probabilities.argmax(axis=1), labels=classes).tolist()
 
 
-def per_class(matrix, classes=None):
+def per_class(matrix, classes):
     """Precision, recall, F1 and support of every class, from a confusion matrix with true classes as rows."""
     matrix = np.asarray(matrix)
     hits, predicted, support = np.diag(matrix), matrix.sum(axis=0), matrix.sum(axis=1)
@@ -76,11 +75,7 @@ def interval(correct, total):
     """95 % Wilson score interval of an accuracy: what so many test images alone leave uncertain."""
     if not 0 <= correct <= total or total == 0:
         raise ValueError(f"{correct} correct of {total} is no accuracy: give 0 <= correct <= total")
-    z = NormalDist().inv_cdf(0.975)
-    accuracy, weight = correct / total, z**2 / total
-    centre = accuracy + weight / 2
-    spread = z * (accuracy * (1 - accuracy) / total + weight / (4 * total)) ** 0.5
-    return max(0.0, (centre - spread) / (1 + weight)), min(1.0, (centre + spread) / (1 + weight))
+    return tuple(map(float, binomtest(int(correct), int(total)).proportion_ci(method="wilson")))
 
 
 def score_line(counts):
@@ -88,6 +83,13 @@ def score_line(counts):
     correct, total = counts["correct"], counts["total"]
     low, high = interval(correct, total)
     return f"{correct:,} of {total:,} right, {correct / total:.2%} (95 % interval {low:.2%} to {high:.2%})"
+
+
+def cost(record):
+    """PFLOP and seconds of a run's training and of the stages that it began with, source weights left out."""
+    earlier = record.get("earlier_stages", {"train_pflop": 0, "train_seconds": 0})
+    own = {"train_pflop": record["train_pflop"], "train_seconds": record["measured"]["train_seconds"]}
+    return {name: own[name] + earlier[name] for name in own}
 
 
 def accuracy_percent(counts):
@@ -105,17 +107,11 @@ def summary(records, part="test"):
 
 
 def tried(record):
-    """Validation images that each trial of a record got right, of how many, in percent, and beside the first.
-
-    Where a trial stops early, its best epoch is the one that counts.
+    """Validation images that each trial of a record got right at its end, of how many, in percent, and beside
+    the first.
     """
-    settings, total = record["parameters"]["trials"], record["data"]["validation"]
-    accuracies = {
-        name: [line["validation_accuracy"] for line in history] for name, history in record["trials"].items()
-    }
-    ends = {
-        name: max(found) if "patience" in settings[name] else found[-1] for name, found in accuracies.items()
-    }
+    total = record["data"]["validation"]
+    ends = {name: history[-1]["validation_accuracy"] for name, history in record["trials"].items()}
     table = pd.DataFrame({"correct": {name: round(share * total) for name, share in ends.items()}})
     table["total"], table["accuracy"] = total, 100 * table["correct"] / total
     return table.assign(difference=table["accuracy"] - table["accuracy"].iloc[0])

@@ -1,7 +1,7 @@
 """The frozen part of a network is computed once: its outputs lie on disk in half precision.
 
-Every notebook that trains a head, or the last blocks only, does it through `training.train(..., frozen=...)`
-or `training.trial`, which call `features`. Memory doesn't grow with the number of images: files are
+Every notebook that trains a head, or the last blocks only, does it through `training.train(..., frozen=...)`,
+which calls `features`. Memory doesn't grow with the number of images: files are
 mapped, and only so many images at a time go through the network, whose own maps grow with resolution.
 """
 
@@ -24,9 +24,9 @@ REPORTED = 10_000  # images from one line of progress to the next
 def features(network, splits, copies, label):
     """(the splits with a network's outputs in place of their images, what computing them cost)
 
-    Of the training images there are one or two `copies`: as they are, and mirrored. A part may be missing.
+    Of the training images there are one or two `copies`: as they are, and mirrored.
     """
-    parts = {name: part for name, part in splits._asdict().items() if part}
+    parts = splits._asdict()
     folder = runs.RUNS / "features" / digest(network, splits, copies)
     if not (folder / "cost.json").is_file():
         compute(network, parts, copies, label, folder)
@@ -54,8 +54,9 @@ def compute(network, parts, copies, label, folder):
         seconds = round(time.perf_counter() - started, 2)
         pflop = 2 * sum(models.multiply_adds(network)) * copies * len(parts["train"].images) / 1e15
         runs.write_json(own / "cost.json", {"seconds": seconds, "pflop": pflop})
-        shutil.rmtree(folder, ignore_errors=True)  # where another process was faster
-        own.rename(folder)
+        if not (folder / "cost.json").is_file():  # or another process was faster
+            shutil.rmtree(folder, ignore_errors=True)
+            own.rename(folder)
     finally:
         shutil.rmtree(own, ignore_errors=True)
 
@@ -64,7 +65,7 @@ def digest(network, splits, copies):
     """Of everything that decides the outputs."""
     described = [layer.get_config() | {"name": ""} for layer in models.flat_layers(network)]
     found = hashlib.sha256(json.dumps([described, copies], sort_keys=True, default=str).encode())
-    for array in [*network.get_weights(), *(part.images for part in splits if part)]:
+    for array in [*network.get_weights(), *(part.images for part in splits)]:
         found.update(np.ascontiguousarray(array))
     return found.hexdigest()[:12]
 

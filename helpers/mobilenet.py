@@ -14,11 +14,11 @@ from helpers import models, source_weights
 BLOCKS = 16  # numbered ones, after the stem and a first block that does not expand
 
 
-def pretrained(weights, classes, image_size=32, *, resized_to):
+def pretrained(weights, classes, *, resized_to):
     """The network with source weights (see source_weights), and a head of its own."""
     body = source_weights.convolutions(weights, resized_to, "MobileNetV2")
     return keras.Sequential([
-        keras.Input((image_size, image_size, 3), name="pixels"),
+        keras.Input((32, 32, 3), name="pixels"),
         layers.Resizing(resized_to, resized_to, name="resizing"),
         layers.Rescaling(1 / 127.5, offset=-1, name="rescaling"),
         *models.links(body),

@@ -1,18 +1,23 @@
-"""The published model's card: what it is, what it is worth and where it fails, all numbers from evidence.
+"""The published model's card: what it is, what it is worth and where it fails.
+
+Its numbers are those of the evidence, but for two: what others have found of CIFAR-10, and the pairs of
+pictures that are the same photograph, which were told by eye.
 
 `make results` writes it beside the model.
 """
 
 import pandas as pd
 
-from helpers import evaluation, released, report, runs
+from helpers import calibration, evaluation, released, report, runs, tiny_imagenet
 
-CARD = "vgg16-cifar10.md"
+CARD = released.MODEL.with_suffix(".md")
 EXPERIMENT = "vgg16-released"
 
 
-def text(record, facts, trained, pretrained):
-    """The card of a released model: its record, its file's description, and the records of what made it."""
+def text(record, facts, trained, pretrained, overlap):
+    """The card of a released model: its record, its file's description, the records of what made it, and how
+    many test images the source task has seen.
+    """
     data = record["data"]
     return f"""# {facts["file"].removesuffix(".keras")}
 
@@ -42,7 +47,8 @@ other systems of this repository do as well or better is told in notebook `07-co
 
 Its logits, averaged over both sides of a picture, are divided by a temperature of
 {record["calibration"]["temperature"]:.3f}; then {record["calibration"]["floor"]:.3f} is taken off each
-probability: what label smoothing and this temperature leave on every class. Both numbers were fitted on
+probability, what label smoothing and this temperature leave on every class; what then is less than
+{calibration.LEAST} counts as so much, and all are divided by their sum. Both numbers were fitted on
 validation images. The expected calibration error on the test images is
 {record["test"]["ece"]:.2%} with them and {record["test_uncalibrated"]["ece"]:.2%} without.
 
@@ -68,10 +74,11 @@ filling most of the picture. Not for decisions about people, not for safety, not
 
 About 3 % of CIFAR-10's test images have near-duplicates among its training images ([Barz and Denzler,
 2020](https://arxiv.org/abs/1902.00423)), and some labels are wrong: on pictures that are new to it, expect
-less than it is worth above. The source weights have seen at least six of the test images (notebook
-`04-vgg16-fine-tuning`). Which images are for validation was drawn once, for all seeds of training
-(split seed {data["split_seed"]}). Photographs that are scaled down look different from CIFAR-10's pictures:
-how often it is right about ImageNet's is told above, others were not tried.
+less than it is worth above. The source weights have seen at least six of the test images:
+{overlap["found"]} look like one of their pictures, {overlap["false_alarms_expected"]:.0f} would by chance,
+six are the same photograph (notebook `04-vgg16-fine-tuning`). Which images are for validation was drawn once,
+for all seeds of training (split seed {data["split_seed"]}). Photographs that are scaled down look different
+from CIFAR-10's pictures: how often it is right about ImageNet's is told above, others were not tried.
 
 ## Licence
 
@@ -115,16 +122,20 @@ def none_lines(record):
     tried.columns = ["AUROC", "strangers that pass at 95 %"]
     tried = report.markdown(tried.rename_axis("score").reset_index(), words=("score",))
     kin = rule["kin"]
-    return f"""Asked about {rule["measured_by"]:,} pictures of twenty ImageNet classes that resemble none of
-the ten and that nothing was learned from, it should say so. At the threshold that 95 % of the validation
-images pass, {rule["true_accepts"]:.1%} of the test images do, and **{rule["false_accepts"]:.1%} of these
-strangers as well** (AUROC {rule["auroc"]:.3f}). What is compared with the threshold is a score of
-familiarity, the best of these by {rule["chosen_by"]:,} other pictures of those classes:
+    layers = " and ".join(f"`{layer}`" for layer in rule["layers"])
+    return f"""Asked about {rule["measured_by"]:,} pictures of {len(tiny_imagenet.HELD_OUT)} ImageNet classes
+that resemble none of the ten and that nothing was learned from, it should say so. At the threshold that 95 %
+of the validation images pass, {rule["true_accepts"]:.1%} of the test images do, and
+**{rule["false_accepts"]:.1%} of these strangers as well** (AUROC {rule["auroc"]:.3f}). What is compared with
+the threshold is a score of familiarity, the best of these by {rule["chosen_by"]:,} other pictures of those
+classes:
 
 {tried}
 
 "learned" is a linear layer on the network's features that was shown {rule["exposed"]:,} pictures of other
-ImageNet classes as strangers.
+ImageNet classes as strangers. The features are the roots of each channel's average over the maps of
+{layers}, those of both sides of a picture averaged; the layer's weights, its bias last, stand in the file's
+description as little-endian float16, in base64.
 
 ImageNet's own dogs, cats, birds, frogs, cars, vans and lifeboats are no strangers: of {kin["total"]:,}
 pictures {rule["kin_accepts"]:.1%} pass, and {kin["correct"] / kin["total"]:.1%} are named rightly, whether
@@ -142,21 +153,20 @@ def source_lines(record, pretrained):
 
 def current():
     """The card of the published model, None where there is none."""
-    records = [runs.read_json(path) for path in sorted(runs.RESULTS.glob(f"{EXPERIMENT}/seed-*/record.json"))]
-    if not records:
+    record = runs.published(EXPERIMENT)
+    if record is None:
         return None
     trained = [record for record in report.read_records() if record["experiment"] == "vgg16-fine-tuned"]
-    pretrained = runs.read_json(runs.RESULTS / "pretrain-vgg16/seed-0/record.json")
-    facts = released.facts((released.FOLDER / CARD).with_suffix(".keras"))
-    return text(records[0], facts, trained, pretrained)
+    overlap = runs.published("source-overlap")["overlap"]
+    return text(record, released.facts(released.MODEL), trained, runs.published("pretrain-vgg16"), overlap)
 
 
 def main():
     """Renew the card, if a model is published."""
-    card, content = released.FOLDER / CARD, current()
+    content = current()
     if content:
-        runs.write_whole(card, lambda part: part.write_text(content, encoding="utf-8"))
-        print(f"wrote {card}")
+        runs.write_whole(CARD, lambda part: part.write_text(content, encoding="utf-8"))
+        print(f"wrote {CARD}")
 
 
 if __name__ == "__main__":

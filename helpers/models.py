@@ -45,10 +45,6 @@ def caffe_preprocessing():
     return layer
 
 
-def logits(features, classes):
-    return head(classes)(features)
-
-
 def head(classes):
     """The last layer, in float32 so that the loss is exact under mixed precision too."""
     return layers.Dense(classes, dtype="float32", name="logits")
@@ -59,12 +55,18 @@ def head_layers(classes):
     return [layers.GlobalAveragePooling2D(name="features"), head(classes)]
 
 
-def naive_cnn(classes, image_size=32):
+def dense_head(width, hidden, dropout, classes):
+    """Two layers on `width` features, with dropout between them: what is usually put on a frozen network."""
+    dense = layers.Dense(hidden, activation="relu", name="hidden")
+    return keras.Sequential([keras.Input((width,)), dense, layers.Dropout(dropout), head(classes)])
+
+
+def naive_cnn(classes):
     """One convolution, no pooling: nearly all of its parameters sit in one dense layer."""
-    inputs = keras.Input((image_size, image_size, 3), name="pixels")
+    inputs = keras.Input((32, 32, 3), name="pixels")
     x = layers.Conv2D(32, 3, activation="relu")(normalized(inputs))
     x = layers.Dense(128, activation="relu", name="hidden")(layers.Flatten()(x))
-    return keras.Model(inputs, logits(x, classes), name="naive")
+    return keras.Model(inputs, head(classes)(x), name="naive")
 
 
 def pooling_cnn(classes, image_size=32, *, dropout=0.0, batch_norm=False):
@@ -79,15 +81,15 @@ def pooling_cnn(classes, image_size=32, *, dropout=0.0, batch_norm=False):
     x = layers.BatchNormalization()(x) if batch_norm else x
     x = layers.Activation("relu")(x)
     x = layers.Dropout(dropout)(x) if dropout else x
-    return keras.Model(inputs, logits(x, classes), name="pooling")
+    return keras.Model(inputs, head(classes)(x), name="pooling")
 
 
-def fast_cnn(classes, image_size=32, *, widths=(64, 256, 256)):
+def fast_cnn(classes, *, widths=(64, 256, 256)):
     """The network of airbench94 (Jordan, 2024, arXiv:2404.00498), in Keras.
 
     Its first layer is set by `whiten` and stays frozen; its convolutions start as identities.
     """
-    inputs = keras.Input((image_size, image_size, 3), name="pixels")
+    inputs = keras.Input((32, 32, 3), name="pixels")
     x = layers.Conv2D(24, 2, use_bias=False, trainable=False, name="whitening")(normalized(inputs))
     x = layers.Activation("gelu")(Bias(12**-0.5, name="whitening_bias")(x))
     for width in widths:
@@ -160,17 +162,14 @@ class PartialIdentity(keras.initializers.Initializer):
 
 def multiply_adds(model):
     """(trained, only run forward): multiply-adds an image, by shapes of convolution and dense layers."""
-    trained = forward_only = 0
+    counts = {True: 0, False: 0}
     for layer in flat_layers(model):
         if not isinstance(layer, (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)):
             continue
         positions = np.prod(layer.output.shape[1:-1], dtype=int)
         # A kernel value is used once at each position of the output; a dense layer has one position.
-        count = int(positions * np.prod(layer.kernel.shape))
-        trained, forward_only = (
-            (trained + count, forward_only) if layer.kernel.trainable else (trained, forward_only + count)
-        )
-    return trained, forward_only
+        counts[layer.kernel.trainable] += int(positions * np.prod(layer.kernel.shape))
+    return counts[True], counts[False]
 
 
 def links(network):
@@ -217,7 +216,8 @@ def thaw(network, norms=False, momentum=None):
     for layer in flat_layers(network):
         if isinstance(layer, layers.BatchNormalization):
             layer.trainable = norms
-            layer.momentum = layer.momentum if momentum is None else momentum
+            if momentum is not None:
+                layer.momentum = momentum
     return network
 
 

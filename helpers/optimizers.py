@@ -77,18 +77,15 @@ class Muon(keras.optimizers.Optimizer):
 
 
 def warm_muon(
-    steps_per_epoch, *, epochs, batch_size, kernel_rate, bias_rate, head_rate, warmup_share, averaged_share,
-    slowed,
+    batches, *, epochs, kernel_rate, bias_rate, head_rate, warmup_share, averaged_share, slowed
 ):  # fmt: skip
     """Muon for a whole run: rates rise for a share of it and then fall, and what is judged at the end are
     weights averaged over about another share of it.
     """
-    steps = steps_per_epoch * epochs
+    steps = len(batches) * epochs
     rates = {"kernel": kernel_rate, "bias": bias_rate, "head": head_rate}
-    warmup_steps = round(warmup_share * steps)
-    return Muon(
-        steps, 0, batch_size, rates, slowed, warmup_steps=warmup_steps, **averaged(averaged_share * steps)
-    )
+    options = {"warmup_steps": round(warmup_share * steps), **averaged(averaged_share * steps)}
+    return Muon(steps, 0, batches.batch_size, rates, slowed, **options)
 
 
 @keras.saving.register_keras_serializable("helpers")
@@ -113,9 +110,9 @@ class LayerwiseAdam(keras.optimizers.Adam):
         return super().get_config() | {"slowed": self.slowed}
 
 
-def warm_adam(steps_per_epoch, *, epochs, learning_rate, warmup_share, averaged_share=0.0, slowed=None):
+def warm_adam(batches, *, epochs, learning_rate, warmup_share, averaged_share=0.0, slowed=None):
     """Adam for a whole run, as warm_muon is Muon for one."""
-    steps = steps_per_epoch * epochs
+    steps = len(batches) * epochs
     rate = warm_cosine(learning_rate, steps, round(warmup_share * steps))
     return LayerwiseAdam(rate, slowed=slowed, **averaged(averaged_share * steps))
 

@@ -137,10 +137,8 @@ def _reduced(image: "Image.Image | PngStrips", box: Box, reduction: int) -> Imag
     rows = reduction * max(1, BAND_PIXELS // (reduction * (right - left)))
     bands = [(left, y, right, min(y + rows, bottom)) for y in range(top, bottom, rows)]
     white = 65_535
-    if image.mode in (
-        "I",
-        "F",
-    ):  # any numbers: white is the first usual one that none exceeds, or the largest
+    if image.mode in ("I", "F"):
+        # Any numbers: white is the first usual one that none exceeds, or the largest.
         largest = max(_finite(image.crop(band)).max() for band in bands)
         white = next((usual for usual in (1, 255, 65_535) if largest <= usual), largest)
     result = Image.new("RGB", (-(-(right - left) // reduction), -(-(bottom - top) // reduction)))

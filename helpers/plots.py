@@ -24,15 +24,15 @@ ORANGE, SKY, BLACK = "#E69F00", "#56B4E9", "#000000"
 COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)  # without yellow: too faint on white
 INK, FAINT = "#333333", "#8A8A8A"
 COSTS = {
-    "train_pflop": "Training cost of one run (PFLOP, log scale)",
-    "train_seconds": "Training time of one run (seconds, log scale)",
+    "train_pflop": "Training cost of one network, earlier stages included (PFLOP, log scale)",
+    "train_seconds": "Training time of one network, earlier stages included (seconds, log scale)",
 }
 MISTAKES_A_ROW = 8
 ENOUGH_SEEDS = 3  # fewer are provisional
 ACCURACY_TICKS = (10, 20, 30, 40, 50, 60, 70, 80, 85, 90, 92, 94, 95, 96, 97, 98, 99, 99.5, 99.9)
 SIDES = (  # where a point's name may stand, the best first: offset in points, alignments
     ((9, 0), "left", "center"), ((-9, 0), "right", "center"),
-    ((0, 10), "center", "bottom"), ((0, -10), "center", "top"),
+    ((0, 6), "center", "bottom"), ((0, -6), "center", "top"),
     ((9, -12), "left", "top"), ((-9, -12), "right", "top"),
     ((9, 12), "left", "bottom"), ((-9, 12), "right", "bottom"),
 )  # fmt: skip
@@ -69,7 +69,7 @@ def png(figure, **texts):
 
 
 @styled
-def learning_curves(runs):
+def learning_curves(runs, highest_loss=None):
     """Accuracy and loss by epoch of {label: records}: mean over seeds, the band is their range."""
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     for axes, quantity, unit in zip(figure.subplots(1, 2), ("accuracy", "loss"), (100, 1), strict=True):
@@ -80,14 +80,15 @@ def learning_curves(runs):
         axes.set_xlabel("Epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if quantity == "loss":
-            axes.set_ylim(0, None)  # before the labels, which stand at shares of the axis
+            axes.set_ylim(0, highest_loss)  # before the labels, which stand at shares of the axis
         _label_ends(axes, ends)
     accuracy, loss = figure.axes
     accuracy.set(title="Accuracy", ylabel="Accuracy (%)")
     loss.set(title="Loss", ylabel="Cross-entropy (nats)")
-    figure.supxlabel(
-        "solid: validation, dashed with hollow end: training; band: range over seeds", fontsize=9, color=FAINT
-    )
+    told = "solid: validation, dashed with hollow end: training; band: range over seeds"
+    if any(len({len(record["history"]) for record in records}) > 1 for records in runs.values()):
+        told += ", up to where the first of them stopped"
+    figure.supxlabel(told, fontsize=9, color=FAINT)
     return figure
 
 
@@ -105,6 +106,28 @@ def _curves(axes, histories, seeds, quantity, unit, colour):
         last = mean[series].iloc[-1:]
         axes.plot(last.index, last, "o", color=colour, ms=4, mfc=fill, clip_on=False, zorder=3)
     return mean.index[-1], mean[validation].iloc[-1]
+
+
+@styled
+def accuracy_by_cost(runs, aside=None):
+    """Validation accuracy of {label: records} along the PFLOP that were spent, earlier stages included; the
+    mean over seeds. `aside` is what else a label's networks have cost before.
+    """
+    figure = Figure(figsize=(9, 4.6), layout="constrained")
+    axes, ends = figure.subplots(), []
+    for (label, records), colour in zip(runs.items(), cycle(COLOURS)):
+        own, whole = records[0]["train_pflop"], evaluation.cost(records[0])["train_pflop"]
+        accuracy = [[line["validation_accuracy"] for line in record["history"]] for record in records]
+        accuracy = 100 * np.mean(accuracy, axis=0)
+        spent = (
+            (aside or {}).get(label, 0) + whole - own * (1 - np.arange(1, len(accuracy) + 1) / len(accuracy))
+        )
+        axes.plot(spent, accuracy, "o-", color=colour, ms=4)
+        ends.append((label, colour, spent[-1], accuracy[-1]))
+    _label_ends(axes, ends)
+    axes.set(xlabel="Spent so far, earlier stages included (PFLOP)", ylabel="Validation accuracy (%)")
+    figure.supxlabel("a point after each pass; the mean over seeds", fontsize=9, color=FAINT)
+    return figure
 
 
 def _label_ends(axes, ends):
@@ -153,26 +176,24 @@ def accuracies(runs):
 
 
 @styled
-def tried(series):
-    """Validation accuracy of each trial, of {title: record}; beside it what it is above the first one."""
-    tables = {title: evaluation.tried(record) for title, record in series.items()}
-    rows = [len(table) for table in tables.values()]
-    figure = Figure(figsize=(9, 0.36 * sum(rows) + 0.6 * len(rows) + 0.6), layout="constrained")
-    grid = figure.subplots(len(rows), sharex=True, squeeze=False, height_ratios=rows)[:, 0]
-    for axes, (title, table) in zip(grid, tables.items(), strict=True):
-        places = np.arange(len(table))
-        bounds = [evaluation.interval(row.correct, row.total) for row in table.itertuples()]
-        axes.axvline(table["accuracy"].iloc[0], color=FAINT, linewidth=1, linestyle=(0, (3, 2)))
-        axes.hlines(places, *(100 * np.transpose(bounds)), color=BLUE, linewidth=1.5)
-        axes.plot(table["accuracy"], places, "o", color=BLUE, ms=6)
-        for row in places:
-            share, difference = table[["accuracy", "difference"]].iloc[row]
-            text = f"{share:.1f}" + (f" ({difference:+.1f})" if row else "")
-            axes.annotate(text, (1.02, row), xycoords=("axes fraction", "data"), va="center")
-        axes.set_yticks(places, table.index)
-        axes.set(title=title, ylim=(len(table) - 0.5, -0.5))
-        axes.spines["left"].set_visible(False)
-    axes.set(xlabel="Validation accuracy (%)")
+def tried(record):
+    """Validation accuracy of each of a record's trials; beside it what it is above the first one."""
+    table, told = evaluation.tried(record), record["parameters"]
+    figure = Figure(figsize=(9, 0.36 * len(table) + 1.2), layout="constrained")
+    axes, places = figure.subplots(), np.arange(len(table))
+    bounds = [evaluation.interval(row.correct, row.total) for row in table.itertuples()]
+    axes.axvline(table["accuracy"].iloc[0], color=FAINT, linewidth=1, linestyle=(0, (3, 2)))
+    axes.hlines(places, *(100 * np.transpose(bounds)), color=BLUE, linewidth=1.5)
+    axes.plot(table["accuracy"], places, "o", color=BLUE, ms=6)
+    for row in places:
+        share, difference = table[["accuracy", "difference"]].iloc[row]
+        text = f"{share:.1f}" + (f" ({difference:+.1f})" if row else "")
+        axes.annotate(text, (1.02, row), xycoords=("axes fraction", "data"), va="center")
+    axes.set_yticks(places, table.index)
+    passes = max(len(history) for history in record["trials"].values())
+    shown = f"{told['tried_images']:,} training images, passes over them: {passes}, seed {record['seed']}"
+    axes.set(title=shown, ylim=(len(table) - 0.5, -0.5), xlabel="Validation accuracy (%)")
+    axes.spines["left"].set_visible(False)
     figure.supxlabel("bars: 95 % intervals; dashed: the first row", fontsize=9, color=FAINT)
     return figure
 
@@ -183,9 +204,7 @@ def accuracy_vs_cost(runs, cost="train_pflop"):
 
     The scale is that of the mistakes' logarithm: from 94 to 95 % is as hard a step as from 70 to 75.
     """
-    costs = [
-        np.median([{**record, **record["measured"]}[cost] for record in group]) for group in runs.values()
-    ]
+    costs = [np.median([evaluation.cost(record)[cost] for record in group]) for group in runs.values()]
     room = max(1.3, (max(costs) / min(costs)) ** 0.15)  # a factor, as the scale is logarithmic
     figure = Figure(figsize=(8, max(4.8, 0.46 * len(runs))), layout="constrained")
     axes = figure.subplots()
@@ -291,13 +310,11 @@ def per_class(matrix, classes):
 
 
 @styled
-def mistakes(images, labels, predicted, classes, confidence=None, shown=24, title=None):
-    """Wrongly classified images, the surest first where confidence is given, each with both its classes."""
+def mistakes(images, labels, predicted, classes, confidence, shown=24, title=None):
+    """Wrongly classified images, the surest first, each with both its classes."""
     labels, predicted = np.asarray(labels), np.asarray(predicted)
     wrong = np.flatnonzero(labels != predicted)
-    if confidence is not None:
-        wrong = wrong[np.argsort(-np.asarray(confidence)[wrong], kind="stable")]
-    wrong = wrong[:shown]
+    wrong = wrong[np.argsort(-np.asarray(confidence)[wrong], kind="stable")][:shown]
     rows, columns = max(1, -(-len(wrong) // MISTAKES_A_ROW)), MISTAKES_A_ROW
     figure = Figure(figsize=(1.32 * columns, 1.72 * rows + 0.4), layout="constrained")
     title = title or f"{(labels != predicted).sum():,} of {len(labels):,} wrong"
@@ -307,8 +324,9 @@ def mistakes(images, labels, predicted, classes, confidence=None, shown=24, titl
         axes.axis("off")
     for axes, index in zip(grid, wrong, strict=False):
         axes.imshow(images[index], interpolation="nearest")
-        sure = "" if confidence is None else f" {100 * confidence[index]:.0f} %"
         said, true = classes[predicted[index]], classes[labels[index]]
-        axes.set_title(f"{said}{sure}\n", color=VERMILLION, fontsize=9, loc="center", pad=2)
+        axes.set_title(
+            f"{said} {100 * confidence[index]:.0f} %\n", color=VERMILLION, fontsize=9, loc="center", pad=2
+        )
         axes.text(0.5, 1.03, f"label: {true}", transform=axes.transAxes, ha="center", fontsize=9)
     return figure

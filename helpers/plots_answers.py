@@ -5,7 +5,6 @@ import io
 import numpy as np
 
 from helpers import photos
-from helpers.classifier import NONE
 from helpers.plots import BLUE, FAINT, INK, VERMILLION, Figure, styled
 
 LONGEST = 320  # pixels of a picture's longer side
@@ -62,6 +61,6 @@ def _bars(axes, answer):
             f"{probability:.0%}", (probability, row), (4, 0), textcoords="offset points", va="center"
         )
     axes.set(xlim=(0, 1.15), ylim=(len(names) - 0.4, -0.6), xticks=[])
-    axes.set_title(answer.best, color=FAINT if answer.best == NONE else INK)
+    axes.set_title(answer.best, color=FAINT if answer.unfamiliar else INK)
     axes.grid(False)
     axes.spines[:].set_visible(False)

@@ -19,9 +19,9 @@ def pretrain(experiment, build, settings, *, source, **options):
         with models.precision(settings["precision"]):
             return build()
 
-    def muon(steps_per_epoch):
+    def muon(batches):
         rates = {part: settings[f"{part}_rate"] for part in ("kernel", "bias", "head")}
-        return optimizers.Muon(steps_per_epoch * settings["epochs"], 0, settings["batch_size"], rates)
+        return optimizers.Muon(len(batches) * settings["epochs"], 0, batches.batch_size, rates)
 
     training.train(run, source, network, muon, augmentation=[batches.RandomShift(settings["shift"])])
     return run

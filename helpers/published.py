@@ -26,6 +26,9 @@ PROJECTS = (
 )
 
 
+NOT_RECORDED = "not recorded"  # where it was read
+
+
 class Peer(NamedTuple):
     """A result of another project."""
 
@@ -56,6 +59,10 @@ PEERS = (
     Peer("MobileNetV2", "from scratch, 200 epochs", "93.79", "chenyaofo/pytorch-cifar-models"),
     Peer("MobileNetV2", "from scratch, up to 350 epochs", "94.43", "kuangliu/pytorch-cifar"),
     Peer("MobileNetV2", "frozen at 32 px", "34.17", "prabhu-313/cifar10-transfer-learning"),
+    Peer("MobileNetV2", "at 160 px, Keras: 0, 10, 30 layers trained", "86.8; 88.8; 91.6", NOT_RECORDED),
+    Peer("MobileNetV2", "at 224 px, half of it trained; validation", "93.5", NOT_RECORDED),
+    Peer("various", "typical Keras notebooks of transfer", "84 to 93", NOT_RECORDED),
+    Peer("airbench93", "from scratch, 0.18 PFLOP", "93", "KellerJordan/cifar10-airbench"),
     Peer("airbench94", "from scratch, 9.9 epochs, 0.36 PFLOP", "94.01 (n=1000)", "arXiv:2404.00498"),
     Peer("airbench94", "the same with Muon, 0.29 PFLOP", "94.01", "KellerJordan/cifar10-airbench"),
     Peer("airbench95", "from scratch, 1.4 PFLOP", "95.01", "KellerJordan/cifar10-airbench"),

@@ -5,7 +5,6 @@ All that is told of it is the file's, its numbers in half precision, asked as cl
 
 from typing import NamedTuple
 
-import keras
 import numpy as np
 
 from helpers import (
@@ -75,7 +74,7 @@ def others(name, classes):
     return Others(exposed, chosen_by[::EVERY], measured_by, kin)
 
 
-def judge(path, splits, found):
+def judge(path, splits, strangers):
     """(record, arrays) of the file: its accuracy, its calibration, and when it should say "none of these".
 
     Temperature, floor and threshold come from validation images. The score of familiarity is chosen by some
@@ -85,15 +84,15 @@ def judge(path, splits, found):
     network = inference.Network(path, classes, FEATURES)
     parts = splits._replace(train=spread(splits.train, training.TRAIN_SCORED))._asdict()
     known = {part: outputs(network, part, *pair) for part, pair in parts.items()}
-    kin = outputs(network, "kin", *found.kin) if found.kin else None
-    exposed = outputs(network, "exposed", *found.exposed)
-    chosen_by = outputs(network, "strangers", found.chosen_by)
-    measured_by = outputs(network, "other strangers", found.measured_by)
+    kin = outputs(network, "kin", *strangers.kin) if strangers.kin else None
+    exposed = outputs(network, "exposed", *strangers.exposed)
+    chosen_by = outputs(network, "strangers", strangers.chosen_by)
+    measured_by = outputs(network, "other strangers", strangers.measured_by)
     honest = calibration.fit(known["validation"].logits, known["validation"].labels)
     arrays = {part: answers(known[part], **honest) for part in ("validation", "test")}
     record = {
         **{part: evaluation.metrics(**told) for part, told in arrays.items()},
-        "test_single_view": evaluation.metrics(**single_view(path, splits.test)),
+        "test_single_view": evaluation.metrics(**predictions.of(network.model, splits.test, "single")),
         "test_uncalibrated": evaluation.metrics(**answers(known["test"])),
         "confusion": evaluation.confusion(**arrays["test"]),
         "calibration": honest,
@@ -113,12 +112,6 @@ def outputs(network, name, images, labels=None):
 def answers(found, **honest):
     """What is kept, as of every run."""
     return predictions.kept(calibration.log_probabilities(found.logits, **honest), found.labels)
-
-
-def single_view(path, split):
-    """What the file says by itself, of one side of each picture."""
-    model = keras.models.load_model(path, compile=False, safe_mode=True)
-    return predictions.of(model, split, "single")
 
 
 def none_of_these(known, exposed, chosen_by, measured_by, kin):

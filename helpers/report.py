@@ -51,8 +51,8 @@ CAPTION = (
     "probabilities over several views of each test image. ECE: expected gap of confidence and accuracy. "
     "As usual: as commonly published; put right: preprocessed and scaled as the source weights know it; "
     "computed once: the frozen part's outputs are kept. Source weights from Tiny-ImageNet were trained here. "
-    "PFLOP and seconds, medians over seeds, are of one run's own training: neither its source weights nor an "
-    "earlier stage are in them."
+    "PFLOP and seconds, medians over seeds, are of one network's training, the stages that it began with "
+    "included; what its source weights have cost is not in them."
 )
 PAGE_STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem; margin: auto; padding: 2rem; }
@@ -113,8 +113,7 @@ def _row(system, records):
         "ece": np.mean([record["test"]["ece"] for record in records]),
         "parameters_trained": records[0]["parameters_trained"],
         "parameters_total": records[0]["parameters_total"],
-        "train_pflop": np.median([record["train_pflop"] for record in records]),
-        "train_seconds": np.median([run["train_seconds"] for run in measured]),
+        **pd.DataFrame(map(evaluation.cost, records)).median(),
         "device": "; ".join(sorted({run["device"] for run in measured})),
         "data": data_label(records[0]["data"]),
     }
@@ -153,6 +152,11 @@ def formatted(table, with_data=False):
         }
     )
     return text.assign(Data=[row.data for row in rows]) if with_data else text
+
+
+def of_runs(systems):
+    """The results of {name: run}, all seeds of each, as text."""
+    return formatted(results_table([record for run in systems.values() for record in run.seeds()]))
 
 
 def side_by_name(groups, name):
@@ -228,7 +232,7 @@ def line(records):
     learned = evaluation.summary(records, "train")
     return (
         f"{row.system}: test {_accuracy(row)}, training images {learned['mean']:.2f} %, "
-        f"{row.train_pflop:.3g} PFLOP, {row.train_seconds:,.0f} s a run"
+        f"{row.train_pflop:.3g} PFLOP, {row.train_seconds:,.0f} s"
     )
 
 
@@ -279,7 +283,6 @@ def html_report(path, published, trained, notebooks=()):
         f'<meta name="viewport" content="width=device-width"><style>{PAGE_STYLE}</style></head>'
         f"<body><h1>Published and just trained</h1>{note}{body}</body></html>\n"
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
     runs.write_whole(path, lambda part: part.write_text(page, encoding="utf-8"))
 
 

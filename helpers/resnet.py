@@ -14,18 +14,18 @@ from helpers import models, source_weights
 STAGES = 5  # each works on positions half as many each way as the one before
 
 
-def pretrained(weights, classes, image_size=32, *, resized_to=None, first_stride=2, preprocessing=None):
+def pretrained(weights, classes, *, resized_to=None, first_stride=2, preprocessing=None):
     """The network with source weights (see source_weights), and a head of its own.
 
     A first stride of 1 leaves a small picture as many positions as one of 2 leaves it scaled up twice.
     """
-    size = resized_to or image_size
+    size = resized_to or 32
     body = source_weights.convolutions(weights, size, "ResNet50")
     if first_stride != 2:
         body = _strided(body, first_stride)
     resizing = [layers.Resizing(size, size, name="resizing")] if resized_to else []
     return keras.Sequential([
-        keras.Input((image_size, image_size, 3), name="pixels"),
+        keras.Input((32, 32, 3), name="pixels"),
         *resizing,
         preprocessing or models.caffe_preprocessing(),
         *models.links(body),

@@ -43,16 +43,25 @@ def start(experiment, *, source, seed=0, parameters=None, weights=None, retrain=
         print(f"{run}: its model is needed and not on this machine; training it took {seconds:,.0f} s before")
         run.record = None
     if run.record is None:
-        if os.environ.get("EVIDENCE") in ("read", "publish"):
+        if asked_of_evidence():
             raise FileNotFoundError(f"{run} has no finished evidence: train it first (make reproduce)")
         run.make_room()
     print(f"{run}: {run.outlook()}", flush=True)
     return run
 
 
-def only_reads():
-    """Whether published evidence is read and nothing else done, by the environment variable EVIDENCE."""
-    return os.environ.get("EVIDENCE") == "read"
+def asked_of_evidence():
+    """The environment variable EVIDENCE: "read" or "publish"; empty where what is missing is computed."""
+    asked = os.environ.get("EVIDENCE", "")
+    if asked not in ("", "read", "publish"):
+        raise ValueError(f"EVIDENCE must be read or publish, or not be set; got {asked!r}")
+    return asked
+
+
+def published(experiment):
+    """The record that stands in results/, of seed 0, or None."""
+    path = RESULTS / experiment / "seed-0" / "record.json"
+    return read_json(path) if path.is_file() else None
 
 
 class Run:
@@ -125,7 +134,7 @@ class Run:
         folder = self._evidence_of(seed)
         if folder is None:
             return None
-        if os.environ.get("EVIDENCE") == "publish" and folder == self._folder_of(seed):
+        if asked_of_evidence() == "publish" and folder == self._folder_of(seed):
             folder = publish(folder)
         return read_json(folder / "record.json")
 
@@ -214,6 +223,7 @@ def one_of(*words):
 RULES = {
     "epochs": (int, *at_least(1)),
     "size": (int, *at_least(1)),
+    "resolution": (int, *at_least(32)),
     "images": (int, *at_least(1)),
     "steps": (int, *at_least(1)),
     "answers": (int, *at_least(1)),
@@ -235,13 +245,18 @@ RULES = {
 
 
 def check_parameters(parameters):
-    """One clear line for a parameter of the wrong type or out of its bounds. Notebooks begin with it."""
+    """One clear line for a parameter of the wrong type or out of its bounds."""
     for name, value in parameters.items():
         for ending, (kind, is_valid, bound) in RULES.items():
             if name.endswith(ending):
                 allowed = (int, float) if kind is float else kind
                 if isinstance(value, bool) or not isinstance(value, allowed) or not is_valid(value):
                     raise ValueError(f"{name} must be of type {kind.__name__}, {bound}; got {value!r}")
+
+
+def check_notebook(names):
+    """check_parameters for a notebook's globals(): its parameters are what it annotates with a type."""
+    check_parameters({name: names[name] for name in names["__annotations__"]})
 
 
 def nearest(name, known):

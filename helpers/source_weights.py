@@ -39,10 +39,10 @@ def as_found(identity):
         case {"file": name}:
             path = _cache() / name
         case {"run": fingerprint}:
-            path = next(runs.RUNS.glob(f"pretrain-*/{fingerprint}/seed-0/*.weights.h5"), _cache())
+            path = next(runs.RUNS.glob(f"pretrain-*/{fingerprint}/seed-0/*.weights.h5"), None)
         case _:
-            return {}
-    return {"source_weights_sha256": download.file_digest(path, "sha256")} if path.is_file() else {}
+            path = None
+    return {"source_weights_sha256": download.file_digest(path, "sha256")} if path and path.is_file() else {}
 
 
 def convolutions(weights, image_size=32, application="VGG16"):

@@ -34,13 +34,14 @@ def seed_everything(seed):
         tf.config.experimental.enable_op_determinism()
 
 
-def train(run, source, build, optimizer, *, frozen=None, augmentation=(), prepare=None):
+def train(run, source, build, optimizer, *, frozen=None, augmentation=(), prepare=None, after=None):
     """Return the run's record: the evidence there is or, where there is none, that of a training done now.
 
-    build() makes the model; optimizer(steps_per_epoch) its optimizer; `augmentation` are layers that act in
-    training only; prepare(model, splits) sets what comes from the data. frozen() makes a network whose
-    outputs, computed once, are what the model learns from; both are saved as one. From run.parameters
-    it takes `epochs`, `batch_size`, with frozen() `copies`, and what it finds of DEFAULTS.
+    build() makes the model; optimizer(batches) its optimizer; `augmentation` are layers that act in training
+    only; prepare(model, splits) sets what comes from the data. frozen() makes a network whose outputs,
+    computed once, are what the model learns from; both are saved as one. after() is the run whose model
+    build() starts from. From run.parameters it takes `epochs`, `batch_size`, with frozen() `copies`, and
+    what it finds of DEFAULTS.
     """
     if run.record is not None:
         return run.record
@@ -69,6 +70,9 @@ def train(run, source, build, optimizer, *, frozen=None, augmentation=(), prepar
     record["measured"]["seconds_to_model"] = round(seconds, 1)
     if cost:
         add_cost(record, cost)
+    if after:
+        spent = evaluation.cost(after().record)
+        record["earlier_stages"] = {name: six_digits(number) for name, number in spent.items()}
     describe(run.model, source, whole, arrays["validation"])
     run.write(record, **arrays)
     checkpoint.forget(run)
@@ -86,7 +90,7 @@ def describe(path, source, model, judged):
     released.describe(path, classes=list(source.classes), input={"size": model.input_shape[1]}, **honest)
 
 
-def trial(run, source, build, optimizer, *, images, frozen=None, augmentation=()):
+def trial(run, source, build, optimizer, *, images, augmentation=()):
     """A short training on some of the training images: history, seconds, commit. The test images stay alone.
 
     It is kept until its series has ended, so that an interrupted one goes on with the next trial.
@@ -97,11 +101,8 @@ def trial(run, source, build, optimizer, *, images, frozen=None, augmentation=()
     splits = source.load()
     splits = splits._replace(train=spread(splits.train, images), test=None)
     seed_everything(run.seed)
-    cost = {"seconds": 0}
-    if frozen:
-        splits, cost = features(frozen(), splits, run.parameters["copies"], run)
     state = fit(run, build(), splits, optimizer, augmentation)
-    seconds = round(sum(state["epoch_seconds"]) + cost["seconds"], 1)
+    seconds = round(sum(state["epoch_seconds"]), 1)
     found = {"history": state["history"], "seconds": seconds, **state["environment"]}
     runs.write_json(kept, found)
     checkpoint.forget(run)
@@ -117,7 +118,7 @@ def fit(run, model, splits, optimizer, augmentation):
     pixels = keras.Input(model.input_shape[1:], dtype=splits.train.images.dtype.name)
     trainee = keras.Sequential([pixels, *augmentation, model])
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=settings["label_smoothing"])
-    trainee.compile(optimizer(len(batches)), loss, metrics=["accuracy"])
+    trainee.compile(optimizer(batches), loss, metrics=["accuracy"])
     patience = settings["patience"]
     stop = keras.callbacks.EarlyStopping("val_accuracy", patience=patience) if patience else None
     make_ready(trainee)

@@ -21,16 +21,14 @@ PROBE = {
 }  # fmt: skip
 
 
-def probe(
-    experiment, frozen, *, source, seed, weights, settings=None, between=tuple, retrain=False,
-    model_needed=False,
-):  # fmt: skip
+def probe(experiment, frozen, *, source, settings, between=list, **start):
     """Train a linear layer on the outputs of frozen(), a row of numbers for each picture; returns the run.
 
     `settings` replaces or adds to PROBE: what else decides the result (block, resolution) belongs there.
-    between() makes layers that come before the linear one.
+    between() makes layers that come before the linear one. `start` is what runs.start takes besides.
     """
-    parameters = PROBE | (settings or {})
+    parameters = PROBE | settings
+    run = runs.start(experiment, source=source, parameters=parameters, **start)
 
     @cache
     def base():
@@ -39,17 +37,12 @@ def probe(
         network.trainable = False
         return network
 
-    run = runs.start(
-        experiment, source=source, seed=seed, parameters=parameters, weights=weights, retrain=retrain,
-        model_needed=model_needed,
-    )  # fmt: skip
-
     def head():
         features = keras.Input(base().output_shape[1:])
         return keras.Sequential([features, *between(), models.head(len(source.classes))])
 
-    def adam(steps_per_epoch):
-        steps = steps_per_epoch * parameters["epochs"]
+    def adam(batches):
+        steps = len(batches) * parameters["epochs"]
         return keras.optimizers.Adam(
             keras.optimizers.schedules.CosineDecay(parameters["learning_rate"], steps)
         )
@@ -61,10 +54,9 @@ def probe(
 class Trial(NamedTuple):
     """A short training; its arguments are those of `training.trial`."""
 
-    settings: dict  # what decides its result: as a run's parameters, and `seed` where it isn't the others'
+    settings: dict  # what decides its result: as a run's parameters
     build: Callable
     optimizer: Callable
-    frozen: Callable | None = None
     augmentation: tuple = ()
 
 
@@ -73,25 +65,24 @@ def tried(experiment, trials, *, source, seed, weights, images, retrain=False):
     told = {"tried_images": images, "trials": {name: trial.settings for name, trial in trials.items()}}
     run = runs.start(experiment, source=source, seed=seed, parameters=told, weights=weights, retrain=retrain)
     if run.record is None:
-        found, folders = {}, []
-        for name, (settings, build, optimizer, frozen, augmentation) in trials.items():
-            place = f"{experiment}-{re.sub(r'[^A-Za-z0-9.]+', '-', name)}"
-            chosen, decisive = settings.get("seed", seed), settings | {"images": images}
-            one = runs.Run(place, source.identity, chosen, decisive, weights)
+        outcomes, folders = {}, []
+        for name, (settings, build, optimizer, augmentation) in trials.items():
+            called = f"{experiment}-{re.sub(r'[^A-Za-z0-9.]+', '-', name)}"
+            one = runs.Run(called, source.identity, seed, settings | {"images": images}, weights)
             one.make_room()
             folders.append(one.folder)
-            options = {"images": images, "frozen": frozen, "augmentation": augmentation}
-            found[name] = training.trial(one, source, build, optimizer, **options)
+            options = {"images": images, "augmentation": augmentation}
+            outcomes[name] = training.trial(one, source, build, optimizer, **options)
         measured = devices.circumstances() | source_weights.as_found(weights)
-        measured["trial_seconds"] = {name: one["seconds"] for name, one in found.items()}
+        measured["trial_seconds"] = {name: outcome["seconds"] for name, outcome in outcomes.items()}
         # An interrupted series may be of several commits.
-        measured["trial_commits"] = {name: one["commit"] for name, one in found.items()}
-        measured["dirty"] = any(one["dirty"] for one in found.values())
-        histories = {name: one["history"] for name, one in found.items()}
+        measured["trial_commits"] = {name: outcome["commit"] for name, outcome in outcomes.items()}
+        measured["dirty"] = any(outcome["dirty"] for outcome in outcomes.values())
+        histories = {name: outcome["history"] for name, outcome in outcomes.items()}
         run.write({"trials": histories, "measured": measured})
         for folder in folders:
             shutil.rmtree(folder)
-            for place in folder.parents[:2]:  # of the trial, unless another seed's lies there
+            for parent in folder.parents[:2]:  # of the trial, unless another seed's lies there
                 with suppress(OSError):
-                    place.rmdir()
+                    parent.rmdir()
     return run.record

@@ -79,15 +79,15 @@ def test_per_class_agrees_with_scikit_learn():
 
 
 def test_class_never_predicted_scores_zero():
-    table = evaluation.per_class([[3, 0], [2, 0]])
-    assert table.loc[1, ["precision", "recall", "f1"]].tolist() == [0, 0, 0]
+    table = evaluation.per_class([[3, 0], [2, 0]], ["a", "b"])
+    assert table.loc["b", ["precision", "recall", "f1"]].tolist() == [0, 0, 0]
 
 
 def test_wilson_interval():
     # Newcombe 1998, table I, method 3: 81 of 263.
     assert evaluation.interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
     assert evaluation.interval(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
-    assert evaluation.interval(20, 20)[1] == 1.0
+    assert evaluation.interval(20, 20)[1] == pytest.approx(1.0)
 
 
 def test_a_score_is_told_with_its_interval():
@@ -121,18 +121,24 @@ def test_unusable_predictions_are_refused(log_probabilities, labels, message):
 
 
 def test_unusable_counts_are_refused():
-    with pytest.raises(ValueError, match="no accuracy"):
-        evaluation.interval(5, 4)
+    for correct, total in ((5, 4), (-1, 4), (0, 0)):
+        with pytest.raises(ValueError, match="no accuracy"):
+            evaluation.interval(correct, total)
     with pytest.raises(ValueError, match="no records"):
         evaluation.summary([])
 
 
-def test_where_a_trial_stops_early_its_best_epoch_counts():
-    history = [{"validation_accuracy": accuracy} for accuracy in (0.25, 0.75, 0.5)]
-    record = {
-        "data": {"validation": 8},
-        "parameters": {"trials": {"plain": {}, "early": {"patience": 1}}},
-        "trials": {"plain": history, "early": history},
+def test_of_a_trial_its_end_counts():
+    trials = {
+        name: [{"validation_accuracy": accuracy} for accuracy in accuracies]
+        for name, accuracies in {"first": (0.25, 0.75, 0.5), "other": (0.25, 0.75)}.items()
     }
-    table = evaluation.tried(record)
+    table = evaluation.tried({"data": {"validation": 8}, "trials": trials})
     assert list(table["correct"]) == [4, 6] and list(table["difference"]) == [0, 25]
+
+
+def test_a_cost_has_the_earlier_stages_in_it():
+    record = {"train_pflop": 0.5, "measured": {"train_seconds": 100.0}}
+    assert evaluation.cost(record) == {"train_pflop": 0.5, "train_seconds": 100.0}
+    record["earlier_stages"] = {"train_pflop": 0.25, "train_seconds": 20.0}
+    assert evaluation.cost(record) == {"train_pflop": 0.75, "train_seconds": 120.0}

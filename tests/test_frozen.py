@@ -2,6 +2,7 @@
 
 import os
 import re
+from functools import partial
 
 import keras
 import numpy as np
@@ -145,23 +146,20 @@ def test_a_trial_reads_validation_and_never_test(source, monkeypatch):
     run = runs.Run("trial", source.identity, 0, {"epochs": 2, "batch_size": 50}, None)
     run.make_room()
     found = training.trial(
-        run, source, lambda: models.pooling_cnn(10), lambda steps: keras.optimizers.Adam(1e-3), images=100
+        run, source, partial(models.pooling_cnn, 10), lambda batches: keras.optimizers.Adam(1e-3), images=100
     )
     history = found["history"]
     assert [line["epoch"] for line in history] == [1, 2] and "validation_accuracy" in history[0]
     assert not list(runs.RUNS.rglob("record.json"))
 
 
-def test_trials_are_recorded_side_by_side(source, base):
-    def head(rate):
-        return transfer.Trial(
-            {"epochs": 8, "batch_size": 50, "copies": 1, "learning_rate": rate},
-            lambda: keras.Sequential([keras.Input(base.output_shape[1:]), models.head(10)]),
-            lambda steps: keras.optimizers.Adam(rate),
-            frozen=lambda: base,
-        )
+def test_trials_are_recorded_side_by_side(source):
+    def at(rate):
+        settings = {"epochs": 8, "batch_size": 50, "learning_rate": rate}
+        build = partial(models.pooling_cnn, 10)
+        return transfer.Trial(settings, build, lambda batches: keras.optimizers.Adam(rate))
 
-    trials = {"fast": head(0.05), "slow": head(1e-9)}
+    trials = {"fast": at(0.003), "slow": at(1e-9)}
     told = {"source": source, "seed": 0, "weights": None, "images": 300}
     record = transfer.tried("rates", trials, **told)
     table = evaluation.tried(record)
@@ -170,7 +168,7 @@ def test_trials_are_recorded_side_by_side(source, base):
     assert table.loc["fast", "correct"] == round(last * len(source.load().validation.labels))
     assert transfer.tried("rates", trials, **told) == record
     assert [path.parent.parent.parent.name for path in runs.RUNS.glob("*/*/seed-*/*.json")] == ["rates"]
-    assert {path.name for path in runs.RUNS.iterdir()} == {"rates", "features"}
+    assert {path.name for path in runs.RUNS.iterdir()} == {"rates"}
     measured = record["measured"]
     assert all(seconds > 0 for seconds in measured["trial_seconds"].values())
     assert set(measured["trial_commits"]) == set(trials)
@@ -179,21 +177,20 @@ def test_trials_are_recorded_side_by_side(source, base):
     assert fewer["trials"]["fast"] != record["trials"]["fast"]
 
 
-def test_a_trial_on_frozen_features_is_made_once_and_leaves_no_weights(source, base, capsys):
-    def head():
-        return keras.Sequential([keras.Input(base.output_shape[1:]), models.head(10)])
-
+def test_a_trial_is_made_once_and_leaves_no_weights(source, capsys):
     def trial():
-        settings = {"epochs": 1, "batch_size": 50, "copies": 2}
-        run = runs.Run("trial", source.identity, 0, settings, None)
+        run = runs.Run("trial", source.identity, 0, {"epochs": 1, "batch_size": 50}, None)
         run.make_room()
         return training.trial(
-            run, source, head, lambda steps: keras.optimizers.Adam(1e-3), images=100, frozen=lambda: base
+            run,
+            source,
+            lambda: models.pooling_cnn(10),
+            lambda batches: keras.optimizers.Adam(1e-3),
+            images=100,
         )
 
     found = trial()
-    told = capsys.readouterr().out
-    assert "train through the frozen part, 200 of 200" in told and "test through" not in told
+    assert "epoch 1/1" in capsys.readouterr().out
     assert found["seconds"] > 0 and trial() == found and "epoch 1/1" not in capsys.readouterr().out
     assert not list(runs.RUNS.rglob("*.weights.h5"))
 
@@ -202,7 +199,7 @@ def test_progress_is_told_in_every_copy(source, base, monkeypatch, capsys):
     monkeypatch.setattr(frozen, "CHUNK", 70)
     monkeypatch.setattr(frozen, "REPORTED", 100)
     splits = source.load()
-    found, _ = frozen.features(base, splits._replace(validation=None, test=None), 2, "trial")
+    found, _ = frozen.features(base, splits, 2, "trial")
     assert len(found.train.images) == 2 * len(splits.train.images) == 600
     told = re.findall(r"part, (\d+) of 600", capsys.readouterr().out)
     assert told == ["140", "210", "300", "440", "510", "600"]

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from helpers import data, models, optimizers
+from helpers import batches, data, models, optimizers
 
 
 @pytest.fixture(scope="module")
@@ -131,13 +131,17 @@ def test_muon_rises_and_falls_and_slows_the_parts_that_it_is_told_to():
 
 def test_a_run_s_muon_rises_for_a_share_and_averages_over_a_share():
     rates = {"kernel_rate": 0.03, "bias_rate": 1e-4, "head_rate": 2e-5}
-    told = rates | {"epochs": 5, "batch_size": 40, "slowed": {"block1": 0.5}, "warmup_share": 0.2}
-    optimizer = optimizers.warm_muon(10, averaged_share=0.1, **told)
+    told = rates | {"epochs": 5, "slowed": {"block1": 0.5}, "warmup_share": 0.2}
+    pictures = data.source("sample", train_images=400).load().train
+    made = batches.Batches(pictures, 10, 40, seed=0, flips="none")
+    optimizer = optimizers.warm_muon(made, averaged_share=0.1, **told)
     assert (optimizer.steps, optimizer.warmup_steps) == (50, 10)
     assert optimizer.use_ema and optimizer.ema_momentum == pytest.approx(1 - 1 / 5)
     assert optimizer.rates == {"kernel": 0.03, "bias": 1e-4, "head": 2e-5}
     assert optimizer.slowed == {"block1": 0.5} and optimizer.batch_size == 40
-    assert not optimizers.warm_muon(10, averaged_share=0.0, **told).use_ema
+    assert not optimizers.warm_muon(made, averaged_share=0.0, **told).use_ema
+    fewer = batches.Batches(pictures, 10, 1000, seed=0, flips="none")  # than a batch should have
+    assert optimizers.warm_muon(fewer, averaged_share=0.1, **told).batch_size == 400
 
 
 def test_muon_is_rebuilt_from_its_config():

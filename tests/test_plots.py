@@ -50,6 +50,28 @@ def test_learning_curves_are_means_over_seeds():
 def test_learning_curves_end_where_the_first_seed_stopped():
     figure = plots.learning_curves({"a": [record(epochs=4), record(epochs=2)]})
     assert list(figure.axes[0].lines[1].get_xdata()) == [1, 2]
+    told = "up to where the first of them stopped"
+    assert any(told in text for text in texts(figure))
+    assert not any(told in text for text in texts(plots.learning_curves({"a": [record(), record()]})))
+
+
+def test_a_loss_far_above_the_others_may_be_cut_off():
+    assert plots.learning_curves({"a": [record()]}, highest_loss=1).axes[1].get_ylim() == (0, 1)
+
+
+def test_accuracy_by_cost_begins_where_earlier_stages_ended():
+    tuned = record(epochs=2) | {"earlier_stages": {"train_pflop": 0.2, "train_seconds": 9}}
+    curves = {
+        "tuned": [tuned, record(epochs=2, seed=2) | tuned],
+        "all of it": [tuned],
+        "plain": [record(epochs=3)],
+    }
+    lines = plots.accuracy_by_cost(curves, {"all of it": 1.0}).axes[0].lines
+    spent = [line.get_xdata() for line in lines]
+    np.testing.assert_allclose(spent[0], [0.35, 0.5])
+    np.testing.assert_allclose(spent[1], [1.35, 1.5])
+    np.testing.assert_allclose(spent[2], [0.1, 0.2, 0.3])
+    np.testing.assert_allclose(lines[2].get_ydata(), [19, 38, 57])
 
 
 def test_labels_are_moved_apart_and_stay_in_order():
@@ -111,21 +133,16 @@ def test_mistakes_are_the_wrong_ones_and_the_surest_first():
 
 
 def test_no_mistakes_are_a_figure_too():
-    figure = plots.mistakes(np.zeros((2, 8, 8, 3), np.uint8), [0, 1], [0, 1], CLASSES)
+    figure = plots.mistakes(np.zeros((2, 8, 8, 3), np.uint8), [0, 1], [0, 1], CLASSES, confidence=[1, 1])
     assert "0 of 2 wrong" in texts(figure) and plots.png(figure)
 
 
-def test_trials_stand_beside_the_first_of_their_group_each():
-    def trials(**accuracies):
-        return {
-            "data": {"validation": 1000},
-            "parameters": {"trials": {name: {"epochs": 2} for name in accuracies}},
-            "trials": {
-                name: [{"validation_accuracy": 0.1}, {"validation_accuracy": accuracy}]
-                for name, accuracy in accuracies.items()
-            },
-        }
-
-    figure = plots.tried({"one": trials(right=0.8, wrong=0.55), "other": trials(right=0.7, wrong=0.72)})
-    assert {"80.0", "55.0 (-25.0)", "70.0", "72.0 (+2.0)", "one", "other"} <= set(texts(figure))
-    assert [axes.get_ylim() for axes in figure.axes] == [(1.5, -0.5)] * 2
+def test_trials_stand_beside_the_first_one():
+    trials = {
+        name: [{"validation_accuracy": 0.1}, {"validation_accuracy": accuracy}]
+        for name, accuracy in {"first": 0.8, "worse": 0.55}.items()
+    }
+    told = {"data": {"validation": 1000}, "seed": 0, "parameters": {"tried_images": 9000}, "trials": trials}
+    figure = plots.tried(told)
+    assert {"80.0", "55.0 (-25.0)", "first", "worse"} <= set(texts(figure))
+    assert "9,000 training images, passes over them: 2, seed 0" in texts(figure)

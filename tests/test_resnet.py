@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import execute
 
-from helpers import data, models, optimizers, pretraining, resnet, runs, source_weights
+from helpers import models, optimizers, pretraining, resnet, runs, source_weights
 
 
 @pytest.fixture(scope="module")
@@ -79,21 +79,15 @@ def test_earlier_stages_learn_slower(weights_file):
     assert factors["conv1_conv"] == factors["conv1_bn"] == 0.5**4
 
 
-@pytest.mark.slow
-def test_what_is_pretrained_is_a_file_that_keras_loads(tmp_path, monkeypatch, pictures):
+def test_what_is_pretrained_is_a_file_that_keras_loads(tmp_path, monkeypatch, weights_file, pictures):
     monkeypatch.setattr("helpers.runs.RUNS", tmp_path)
-    source = data.source("sample", train_images=60)
-    settings = {
-        "network": "resnet50", "epochs": 1, "batch_size": 30, "kernel_rate": 0.08, "bias_rate": 1e-4,
-        "head_rate": 6e-5, "label_smoothing": 0.1, "shift": 3, "flips": "alternating", "precision": "float32",
-    }  # fmt: skip
-    run = pretraining.pretrain(
-        "pretrain-resnet50", lambda: pretraining.resnet50(10, 32), settings, source=source
-    )
-    assert run.record["parameters_trained"] == pytest.approx(23.5e6, rel=0.01)
+    run = runs.Run("pretrain-resnet50", {"name": "sample"}, 0, {"network": "resnet50"}, None)
+    run.make_room()
+    trained = models.thaw(resnet.pretrained(str(weights_file), 10, resized_to=32), norms=True)
+    assert models.count_parameters(trained)[0] == pytest.approx(23.5e6, rel=0.01)
+    trained.save(run.model)
     file = pretraining.keras_file(run)
     assert file.stat().st_size < 50e6
-    trained = keras.models.load_model(run.model)
     again = resnet.pretrained(str(file), 10, resized_to=32)
     expected = features(trained, pictures)
     np.testing.assert_allclose(features(again, pictures), expected, rtol=0.02, atol=0.02 * expected.max())

@@ -45,15 +45,15 @@ def in_writing(name):
 EARLY = dict(
     parameters={"epochs": 9, "batch_size": 80, "patience": 2, "flips": "random"},
     build=lambda: models.pooling_cnn(10, dropout=0.3),
-    optimizer=lambda steps: keras.optimizers.Adam(
+    optimizer=lambda batches: keras.optimizers.Adam(
         keras.optimizers.schedules.PiecewiseConstantDecay([20], [0.003, 0.0])),
     augmentation=[batches.RandomShift(2)],
 )
 FAST = dict(
     parameters={"epochs": 3, "batch_size": 80, "flips": "alternating", "views": "flip"},
     build=lambda: models.fast_cnn(10, widths=(8, 16, 16)),
-    optimizer=lambda steps: optimizers.Muon(
-        3 * steps, steps, batch_size=80, warmup_steps=2, use_ema=True, ema_momentum=0.8),
+    optimizer=lambda batches: optimizers.Muon(
+        3 * len(batches), len(batches), batch_size=80, warmup_steps=2, use_ema=True, ema_momentum=0.8),
     augmentation=[batches.RandomShift(2)],
     prepare=lambda model, splits: models.whiten(model, splits.train.images),
 )

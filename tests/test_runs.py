@@ -135,6 +135,25 @@ def test_reading_only_never_computes(folders, monkeypatch):
     assert not runs.RUNS.exists()
 
 
+def test_a_word_that_evidence_does_not_know_is_refused(folders, monkeypatch):
+    monkeypatch.setenv("EVIDENCE", "raed")
+    with pytest.raises(ValueError, match="EVIDENCE must be read or publish, or not be set; got 'raed'"):
+        start()
+
+
+def test_a_notebook_s_parameters_are_what_it_annotates():
+    names = {}
+    exec("epochs: int = 2\nresolution: int = 64\nsome_rate = -1", names)
+    runs.check_notebook(names)
+    for wrong, told in (
+        ("epochs = 0", "epochs must be"),
+        ("resolution = 16", "resolution must be .* at least 32"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            exec(wrong, changed := dict(names))
+            runs.check_notebook(changed)
+
+
 def test_a_folder_that_cannot_be_written_is_noticed_before_anything_is_computed(folders):
     runs.RUNS.write_text("a file where the folder belongs")
     with pytest.raises(OSError, match="cannot be written .*: set RUNS_DIR") as error:

@@ -118,12 +118,14 @@ def test_a_copy_with_other_pixels_is_never_taken_for_the_published_one(small_cop
     monkeypatch.setenv("TINY_IMAGENET_DIR", str(small_copy))  # as if downloaded when the pixels were needed
     with pytest.raises(ValueError, match="this copy of tiny-imagenet has other pixels .* run this again"):
         source.load()
+    assert source.shown() is None  # in no figure beside the published evidence either
     own = data.source("tiny-imagenet")
-    assert not own.identity["published"] and len(own.load().train.labels) == 6
+    assert not own.identity["published"] and len(own.shown().train.labels) == 6
     monkeypatch.setattr(runs, "RUNS", tmp_path / "runs")
     assert "no evidence yet for these pixels" in runs.start("pretrain", source=own).outlook()
     monkeypatch.setenv("EVIDENCE", "read")
     assert data.source("tiny-imagenet").identity == source.identity
+    assert data.source("tiny-imagenet").shown() is None
 
 
 def test_twenty_classes_are_held_out():

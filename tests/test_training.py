@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from helpers import batches, data, devices, models, predictions, runs, training
+from helpers import batches, data, devices, evaluation, models, predictions, runs, training
 
 SMALL = {"epochs": 1, "batch_size": 50}
 
@@ -144,7 +144,7 @@ def test_averaged_weights_are_what_is_judged(tmp_path, monkeypatch):
         options = {} if momentum is None else {"use_ema": True, "ema_momentum": momentum}
         adam = keras.optimizers.Adam(0.01, **options)
         build = partial(models.fast_cnn, 10, widths=(8, 16, 16))
-        found[momentum] = training.train(run, source, build, lambda steps, adam=adam: adam)
+        found[momentum] = training.train(run, source, build, lambda batches, adam=adam: adam)
     assert found[0.0]["test"] == found[None]["test"] and found[0.0]["history"] == found[None]["history"]
     learned, kept = (found[momentum]["history"][-1] for momentum in (0.0, 0.9999))
     assert learned["train_accuracy"] == kept["train_accuracy"] > 0.4
@@ -170,7 +170,7 @@ def test_a_training_step_is_traced_once(tmp_path, monkeypatch):
     source = data.source("sample", train_images=100)
     run, traced = runs.start("traced", source=source, parameters=SMALL | {"epochs": 2}), Traced()
     adam = keras.optimizers.Adam(0.001)
-    training.train(run, source, lambda: models.pooling_cnn(10), lambda steps: adam, augmentation=[traced])
+    training.train(run, source, lambda: models.pooling_cnn(10), lambda batches: adam, augmentation=[traced])
     assert traced.times == ["once more"]
 
 
@@ -180,7 +180,7 @@ def test_a_diverged_training_ends_at_once_is_said_in_a_line_and_leaves_nothing(t
     run = runs.start("diverged", source=source, parameters=SMALL | {"epochs": 3})
     sgd = keras.optimizers.SGD(1e30)
     with pytest.raises(ArithmeticError, match="diverged, seed 0 has diverged, .* smaller rates") as error:
-        training.train(run, source, lambda: models.pooling_cnn(10), lambda steps: sgd)
+        training.train(run, source, lambda: models.pooling_cnn(10), lambda batches: sgd)
     assert "\n" not in str(error.value) and not list(run.folder.iterdir())
     said = capsys.readouterr().out
     assert "epoch 1/3" in said and "epoch 2/3" not in said
@@ -194,7 +194,7 @@ def test_a_run_that_other_code_goes_on_with_counts_as_changed(tmp_path, monkeypa
     def train():
         run = runs.start("resumed", source=source, parameters=SMALL | {"epochs": 2})
         adam = keras.optimizers.Adam(0.001)
-        return training.train(run, source, lambda: models.pooling_cnn(10), lambda steps: adam)
+        return training.train(run, source, lambda: models.pooling_cnn(10), lambda batches: adam)
 
     def by(commit):
         return {"versions": {}, "commit": commit, "dirty": False}
@@ -206,6 +206,24 @@ def test_a_run_that_other_code_goes_on_with_counts_as_changed(tmp_path, monkeypa
     monkeypatch.setattr(runs, "environment", lambda: by(later))
     measured = train()["measured"]
     assert measured["commit"] == "the same commit" and measured["dirty"] == (later == "another commit")
+
+
+def test_a_record_keeps_what_the_stages_before_it_have_cost(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    source = data.source("sample", train_images=100)
+
+    def stage(name, **options):
+        run = runs.start(name, source=source, parameters=SMALL)
+        optimizer = keras.optimizers.Adam(0.001)
+        training.train(run, source, lambda: models.pooling_cnn(10), lambda batches: optimizer, **options)
+        return run
+
+    first = stage("first")
+    last = stage("last", after=lambda: stage("second", after=lambda: first))
+    assert "earlier_stages" not in first.record
+    once, thrice = (evaluation.cost(run.record) for run in (first, last))
+    assert thrice["train_pflop"] == pytest.approx(3 * once["train_pflop"], rel=1e-5)
+    assert thrice["train_seconds"] > once["train_seconds"]
 
 
 def interrupted_in_the_second(clock, epoch, logs=None):
@@ -224,7 +242,7 @@ def test_a_record_tells_what_was_computed_in(tmp_path, monkeypatch):
             with models.precision("mixed_bfloat16"):
                 return models.fast_cnn(10, widths=(8, 16, 16))
 
-        record = training.train(run, source, build, lambda steps: keras.optimizers.Adam(0.01))
+        record = training.train(run, source, build, lambda batches: keras.optimizers.Adam(0.01))
         assert record["measured"]["computed_in"] == expected
 
 
@@ -243,7 +261,7 @@ run = runs.start("small", source=source, parameters={{
 devices.use("off")
 training.train(
     run, source, lambda: models.fast_cnn(10, widths=(16, 32, 32)),
-    lambda steps: optimizers.Muon(3 * steps, steps, batch_size=100),
+    lambda batches: optimizers.Muon(3 * len(batches), len(batches), batch_size=100),
     augmentation=[batches.RandomShift(2)],
     prepare=lambda model, splits: models.whiten(model, splits.train.images))
 assert keras.backend.backend() == {backend!r}, keras.backend.backend()
