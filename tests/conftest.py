@@ -13,8 +13,8 @@ PUBLISHED = sorted(runs.ROOT.glob("notebooks/*.ipynb"))
 
 
 def pytest_collection_modifyitems(items):
-    """Two processes at once get half of the list each and then what is left at the other's end: both begin
-    with slow ones, so that neither is left with all of them.
+    """Order the tests for two processes at once, each of which is given half of the list: slow ones come
+    first in either half, and whichever process is done takes quick ones from the end of the other's.
     """
     slow = [item for item in items if item.get_closest_marker("slow")]
     quick = [item for item in items if not item.get_closest_marker("slow")]
