@@ -197,6 +197,16 @@ def joined(lower, upper):
     return keras.Sequential([keras.Input(lower.input_shape[1:], name="pixels"), *lower.layers, *upper.layers])
 
 
+def standardised(network, images):
+    """The network, and a layer that brings its outputs to zero mean and unit variance, as these images have
+    them: before they are kept in half precision, where small differences of large numbers would be lost.
+    """
+    found = np.asarray(network.predict(images, verbose=0), "float64")
+    mean, variance = found.mean(axis=0), found.var(axis=0)
+    layer = layers.Normalization(mean=mean, variance=variance, dtype="float32", name="unit_variance")
+    return keras.Sequential([keras.Input(network.input_shape[1:]), *network.layers, layer])
+
+
 def split(model, last):
     """A chain as two: up to the layer called `last`, and what follows. The layers themselves are shared."""
     names = [layer.name for layer in model.layers]

@@ -168,6 +168,16 @@ def test_adam_by_layers_moves_a_slowed_layer_less():
     assert again.get_config() == optimizer.get_config()
 
 
+def test_differences_too_small_for_half_precision_survive_where_they_are_brought_to_unit_variance():
+    images = np.random.default_rng(0).normal(size=(200, 5)).astype("float32")
+    small = keras.layers.Rescaling(1e-5, offset=0.7)
+    network = models.standardised(keras.Sequential([keras.Input((5,)), small]), images)
+    found = network.predict(images, verbose=0).astype("float16")
+    expected = (images - images.mean(axis=0)) / images.std(axis=0)
+    np.testing.assert_allclose(found, expected, atol=0.02)
+    assert len(np.unique(np.float16(0.7 + 1e-5 * images))) < 3
+
+
 def test_the_rate_rises_to_its_peak_and_falls_to_zero():
     rate = optimizers.warm_cosine(0.5, steps=100, warmup_steps=20)
     found = [float(rate(step)) for step in range(101)]
