@@ -203,6 +203,7 @@ def standardised(network, images):
     """
     found = np.asarray(network.predict(images, verbose=0), "float64")
     mean, variance = found.mean(axis=0), found.var(axis=0)
+    variance[variance == 0] = 1  # what never differs has no size to be brought to
     layer = layers.Normalization(mean=mean, variance=variance, dtype="float32", name="unit_variance")
     return keras.Sequential([keras.Input(network.input_shape[1:]), *network.layers, layer])
 

@@ -178,6 +178,13 @@ def test_differences_too_small_for_half_precision_survive_where_they_are_brought
     assert len(np.unique(np.float16(0.7 + 1e-5 * images))) < 3
 
 
+def test_what_never_differs_in_some_images_is_not_blown_up_in_others():
+    lower = keras.Sequential([keras.Input((2,)), keras.layers.ReLU()])
+    images = np.array([[-1, 0], [-2, 2], [-3, 4]], "float32")
+    found = models.standardised(lower, images).predict(np.array([[5, 6]], "float32"), verbose=0)
+    np.testing.assert_allclose(found, [[5, (6 - 2) / (8 / 3) ** 0.5]], rtol=1e-5)
+
+
 def test_the_rate_rises_to_its_peak_and_falls_to_zero():
     rate = optimizers.warm_cosine(0.5, steps=100, warmup_steps=20)
     found = [float(rate(step)) for step in range(101)]
