@@ -61,7 +61,7 @@ class Trial(NamedTuple):
 
 
 def tried(experiment, trials, *, source, seed, weights, images, retrain=False):
-    """The record of trials {name: Trial} on so many training images, which `evaluation.tried` reads."""
+    """Make trials {name: Trial} on so many training images; returns the run, for `evaluation.tried`."""
     told = {"tried_images": images, "trials": {name: trial.settings for name, trial in trials.items()}}
     run = runs.start(experiment, source=source, seed=seed, parameters=told, weights=weights, retrain=retrain)
     if run.record is None:
@@ -85,4 +85,4 @@ def tried(experiment, trials, *, source, seed, weights, images, retrain=False):
             for parent in folder.parents[:2]:  # of the trial, unless another seed's lies there
                 with suppress(OSError):
                     parent.rmdir()
-    return run.record
+    return run

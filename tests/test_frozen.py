@@ -161,19 +161,19 @@ def test_trials_are_recorded_side_by_side(source):
 
     trials = {"fast": at(0.003), "slow": at(1e-9)}
     told = {"source": source, "seed": 0, "weights": None, "images": 300}
-    record = transfer.tried("rates", trials, **told)
+    record = transfer.tried("rates", trials, **told).record
     table = evaluation.tried(record)
     assert list(table.index) == ["fast", "slow"] and table.loc["slow", "difference"] < -10
     last = record["trials"]["fast"][-1]["validation_accuracy"]
     assert table.loc["fast", "correct"] == round(last * len(source.load().validation.labels))
-    assert transfer.tried("rates", trials, **told) == record
+    assert transfer.tried("rates", trials, **told).record == record
     assert [path.parent.parent.parent.name for path in runs.RUNS.glob("*/*/seed-*/*.json")] == ["rates"]
     assert {path.name for path in runs.RUNS.iterdir()} == {"rates"}
     measured = record["measured"]
     assert all(seconds > 0 for seconds in measured["trial_seconds"].values())
     assert set(measured["trial_commits"]) == set(trials)
     assert measured["dirty"] == runs.environment()["dirty"]
-    fewer = transfer.tried("rates", trials, **told | {"images": 100})  # other images, another result
+    fewer = transfer.tried("rates", trials, **told | {"images": 100}).record  # other images, another result
     assert fewer["trials"]["fast"] != record["trials"]["fast"]
 
 
