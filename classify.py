@@ -19,7 +19,7 @@ import os
 import sys
 from pathlib import Path
 
-from helpers import released
+from helpers import model_files
 from helpers.classifier import NONE, Classifier, gather, is_address
 from helpers.streams import native_stderr_in
 
@@ -69,7 +69,7 @@ def parse(words):
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--top", type=count, default=3, metavar="N", help="classes to name (%(default)s)")
     parser.add_argument(
-        "--model", type=Path, default=released.MODEL, metavar="FILE", help="another model.keras"
+        "--model", type=Path, default=model_files.MODEL, metavar="FILE", help="another model.keras"
     )
     return parser.parse_args(words)
 

@@ -27,7 +27,7 @@ import papermill
 import yaml
 from nbclient.exceptions import DeadKernelError
 
-from helpers import cifar10, data, report, runs
+from helpers import checks, cifar10, data, files, report, runs
 from helpers.streams import native_stderr_in
 
 NOTEBOOKS = runs.ROOT / "notebooks"
@@ -136,7 +136,7 @@ def select(names):
         if name.removeprefix("notebooks/").removesuffix(".ipynb") in known and not Path(name).is_file():
             stems = [Path(name).stem]
         if not stems and not Path(name).is_file():
-            raise ValueError(f"no notebook is called {name!r}: {runs.nearest(name, list(known))}")
+            raise ValueError(f"no notebook is called {name!r}: {checks.nearest(name, list(known))}")
         chosen += [known[stem] for stem in stems] or [Path(name).resolve()]
     return list(dict.fromkeys(chosen))
 
@@ -146,10 +146,10 @@ def converted(notebook, wishes):
     declared = declarations(notebook)
     for name in wishes:
         if name not in declared:
-            suggestion = runs.nearest(name, list(declared))
+            suggestion = checks.nearest(name, list(declared))
             raise ValueError(f"{notebook.stem} has no parameter {name!r}: {suggestion}")
     values = {name: convert(name, text, declared[name]) for name, text in wishes.items()}
-    runs.check_parameters(values)
+    checks.parameters(values)
     if "data" in values:
         data.source(values["data"])  # refuses what isn't there
     return {name: as_seen_here(name, value) for name, value in values.items()}
@@ -246,7 +246,7 @@ def renew(job):
         cell.metadata.pop("papermill")
         if not cell.metadata.tags:
             del cell.metadata["tags"]
-    runs.write_whole(job.notebook, lambda part: nbformat.write(notebook, part))
+    files.write_whole(job.notebook, lambda part: nbformat.write(notebook, part))
 
 
 def tour(jobs, out):
@@ -260,7 +260,7 @@ def tour(jobs, out):
     small = Job(notebook, out / f"{notebook.stem}.in-small.ipynb", parameters)
     status = run([small]) or status
     new = [path for path in runs.RUNS.glob("*/*/seed-*/record.json") if path.stat().st_mtime >= started]
-    records = map(runs.read_json, new)
+    records = map(files.read_json, new)
     trained = [record for record in records if record["experiment"] in report.SYSTEMS]
     published = report.read_records()
     page = out / "report.html"

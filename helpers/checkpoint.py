@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from helpers import runs
+from helpers import files, runs
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -27,7 +27,7 @@ class Checkpoint(keras.callbacks.Callback):
     def restore(self, model):
         """Load the last finished epoch's state, if there is one; return how many epochs are done."""
         if self.run.state.is_file():
-            now, self.state = self.state["environment"], runs.read_json(self.run.state)
+            now, self.state = self.state["environment"], files.read_json(self.run.state)
             # Of two commits, or of versions that have changed meanwhile: no commit tells how it came about.
             self.state["environment"]["dirty"] |= now != self.state["environment"]
             model.load_weights(self.run.folder / self.state["weights"])
@@ -65,7 +65,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def save(self, epoch):
         weights = f"epoch-{epoch + 1}.weights.h5"
-        runs.write_whole(self.run.folder / weights, self.model.save_weights)
+        files.write_whole(self.run.folder / weights, self.model.save_weights)
         self.state |= {"epoch": epoch + 1, "weights": weights, "stopped": self.model.stop_training}
         if self.early_stopping:
             self.state["early_stopping"] = {
@@ -73,7 +73,7 @@ class Checkpoint(keras.callbacks.Callback):
             }
             if self.early_stopping.best_epoch == epoch:
                 self.state["best_weights"] = weights
-        runs.write_json(self.run.state, self.state)
+        files.write_json(self.run.state, self.state)
         for path in self.run.folder.glob("*.weights.h5"):
             if path.name not in (weights, self.state.get("best_weights")):
                 path.unlink()

@@ -5,7 +5,7 @@
         print(answer.picture, answer.best, answer.top)
     classifier.heat_map("cat.jpg", "cat")
 
-Beside the model lies its description, as `released.describe` writes it. These are read:
+Beside the model lies its description, as `model_files.describe` writes it. These are read:
 
     classes         in the order of the model's outputs
     input           {"size"}: pixels each way that pictures are read at
@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from PIL import Image
 
-from helpers import calibration, download, images, photos, released, runs
+from helpers import calibration, download, files, images, model_files, photos, runs
 
 NONE = "none of these"
 DOWNLOADS = runs.RUNS / "downloads"
@@ -57,7 +57,7 @@ def _downloaded(url: str) -> Path:
     digest = hashlib.sha256(url.encode()).hexdigest()[:8]
     path = DOWNLOADS / f"{digest}-{PurePosixPath(urlsplit(url).path).name[-100:] or 'picture'}"
     content = download.content(url, LARGEST_DOWNLOAD)
-    runs.write_whole(path, lambda part: part.write_bytes(content))
+    files.write_whole(path, lambda part: part.write_bytes(content))
     return path
 
 
@@ -83,8 +83,8 @@ class Answer(NamedTuple):
 
 
 class Classifier:
-    def __init__(self, path: str | os.PathLike = released.MODEL):
-        facts = released.facts(path)
+    def __init__(self, path: str | os.PathLike = model_files.MODEL):
+        facts = model_files.facts(path)
         if missing := {"classes", "input"} - facts.keys():
             raise ValueError(f"the description of {path} lacks {' and '.join(sorted(missing))}")
         self.classes, self.size = facts["classes"], facts["input"]["size"]

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from helpers import calibration, evaluation, predictions, report, runs
+from helpers import calibration, evaluation, files, predictions, report, runs
 from helpers.plots import ENOUGH_SEEDS
 
 CONFIDENCE = 0.95
@@ -55,7 +55,7 @@ def of(run):
 
 def _answers(records, part):
     folders = (runs.RESULTS / record["experiment"] / f"seed-{record['seed']}" for record in records)
-    return _stacked([runs.load_arrays(folder / f"{part}.npz") for folder in folders])
+    return _stacked([files.load_arrays(folder / f"{part}.npz") for folder in folders])
 
 
 def _stacked(arrays):

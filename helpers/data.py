@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from helpers import cifar10, images, runs, sample, tiny_imagenet
+from helpers import checks, cifar10, images, runs, sample, tiny_imagenet
 
 SPLIT_SEED = 0
 CIFAR10_SIZES = runs.PUBLISHED_SIZES["cifar10"]
@@ -102,7 +102,7 @@ def source(name: str = "cifar10", *, train_images: int | None = None, image_size
     At most `train_images` are used for training, the other two parts shrink in proportion. Nothing is
     downloaded before `load`.
     """
-    runs.check_parameters({"image_size": image_size})
+    checks.parameters({"image_size": image_size})
     if name in NAMES and image_size != 32:
         raise ValueError(f"image_size={image_size} is for folders of pictures: {name} is 32x32")
     if name == "cifar10":
@@ -119,7 +119,7 @@ def source(name: str = "cifar10", *, train_images: int | None = None, image_size
         return Source(f"folder:{root.resolve().name}", folder.classes, read, train_images)
     if root.name != name:
         raise FileNotFoundError(f"data={name!r}: there is no such folder")
-    nearest = runs.nearest(name, (*NAMES, "folder/of/pictures"))
+    nearest = checks.nearest(name, (*NAMES, "folder/of/pictures"))
     raise ValueError(f"unknown data set {name!r}, nor is it a folder in {Path.cwd()}: {nearest}")
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 from numpy.lib.format import write_array_header_1_0
 
-from helpers import models, normalization, runs
+from helpers import files, models, normalization, runs
 
 CHUNK = 500  # images at a time
 REPORTED = 10_000  # images from one line of progress to the next
@@ -33,7 +33,7 @@ def features(network, splits, copies, label):
     files = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in parts}
     labels = {name: np.resize(part.labels, len(files[name])) for name, part in parts.items()}
     computed = {name: part._replace(images=files[name], labels=labels[name]) for name, part in parts.items()}
-    return splits._replace(**computed), runs.read_json(folder / "cost.json")
+    return splits._replace(**computed), files.read_json(folder / "cost.json")
 
 
 def compute(network, parts, copies, label, folder):
@@ -53,7 +53,7 @@ def compute(network, parts, copies, label, folder):
             write(network, part.images, times, own / f"{name}.npy", f"{label}  {name}")
         seconds = round(time.perf_counter() - started, 2)
         pflop = 2 * sum(models.multiply_adds(network)) * copies * len(parts["train"].images) / 1e15
-        runs.write_json(own / "cost.json", {"seconds": seconds, "pflop": pflop})
+        files.write_json(own / "cost.json", {"seconds": seconds, "pflop": pflop})
         if not (folder / "cost.json").is_file():  # or another process was faster
             shutil.rmtree(folder, ignore_errors=True)
             own.rename(folder)

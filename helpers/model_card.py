@@ -8,9 +8,9 @@ pictures that are the same photograph, which were told by eye.
 
 import pandas as pd
 
-from helpers import calibration, evaluation, released, report, runs, tiny_imagenet
+from helpers import calibration, evaluation, files, model_files, report, runs, tiny_imagenet
 
-CARD = released.MODEL.with_suffix(".md")
+CARD = model_files.MODEL.with_suffix(".md")
 EXPERIMENT = "vgg16-released"
 
 
@@ -158,14 +158,16 @@ def current():
         return None
     trained = [record for record in report.read_records() if record["experiment"] == "vgg16-fine-tuned"]
     overlap = runs.published("source-overlap")["overlap"]
-    return text(record, released.facts(released.MODEL), trained, runs.published("pretrain-vgg16"), overlap)
+    return text(
+        record, model_files.facts(model_files.MODEL), trained, runs.published("pretrain-vgg16"), overlap
+    )
 
 
 def main():
     """Renew the card, if a model is published."""
     content = current()
     if content:
-        runs.write_whole(CARD, lambda part: part.write_text(content, encoding="utf-8"))
+        files.write_whole(CARD, lambda part: part.write_text(content, encoding="utf-8"))
         print(f"wrote {CARD}")
 
 

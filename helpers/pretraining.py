@@ -6,7 +6,7 @@ keras_file(run)    # what keras.applications loads
 
 import keras
 
-from helpers import batches, models, optimizers, released, resnet, runs, source_weights, training, vgg16
+from helpers import batches, model_files, models, optimizers, resnet, runs, source_weights, training, vgg16
 
 MOMENTUM = 0.9  # of ResNet50's normalisation: Keras's own 0.99 follows too slowly for runs as short as these
 
@@ -39,7 +39,7 @@ def keras_file(run):
     if not path.is_file():
         trained = keras.models.load_model(run.model)
         if run.parameters["network"] == "resnet50":
-            released.save(source_weights.as_application(trained, "ResNet50"), path)
+            model_files.save(source_weights.as_application(trained, "ResNet50"), path)
         else:
-            released.save(source_weights.as_application(vgg16.fold(trained)), path)
+            model_files.save(source_weights.as_application(vgg16.fold(trained)), path)
     return path

@@ -14,8 +14,8 @@ from helpers import (
     devices,
     evaluation,
     inference,
+    model_files,
     predictions,
-    released,
     tiny_imagenet,
     training,
     vgg16,
@@ -44,7 +44,7 @@ class Others(NamedTuple):
 
 def store(network, path):
     """Write a batch-normed network with its normalisation folded in."""
-    released.save(vgg16.for_pictures(vgg16.fold(network)), path)
+    model_files.save(vgg16.for_pictures(vgg16.fold(network)), path)
 
 
 def check(name, classes):

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
-from helpers import evaluation, plots, runs
+from helpers import evaluation, files, plots, runs
 from helpers.evaluation import mean_and_deviation
 
 # The systems of README's table and of the comparison, and what they are called, in the order of their rows.
@@ -67,7 +67,7 @@ th { border-bottom: 2px solid #888; } th:first-child, td:first-child { text-alig
 
 def read_records():
     """The published records of the systems' runs."""
-    records = [runs.read_json(path) for path in sorted(runs.RESULTS.rglob("record.json"))]
+    records = [files.read_json(path) for path in sorted(runs.RESULTS.rglob("record.json"))]
     return sorted((record for record in records if record["experiment"] in SYSTEMS), key=_order)
 
 
@@ -217,13 +217,13 @@ def update_readme(path=None):
         raise ValueError(f"{path} must hold the lines {BEGIN} and {END} once: the results go between them")
     before, after = text[: text.index(BEGIN)], text[text.index(END) :]
     renewed = f"{before}{BEGIN}\n{readme_block()}\n{after}"
-    runs.write_whole(path, lambda part: part.write_text(renewed, encoding="utf-8"))
+    files.write_whole(path, lambda part: part.write_text(renewed, encoding="utf-8"))
 
 
 def draw_picture():
     """README's picture; the table that it shows is written into the file, so that a stale one can be told."""
     content = plots.png(plots.accuracy_vs_cost(by_system(read_records())), Description=markdown_table())
-    runs.write_whole(runs.RESULTS / PICTURE, lambda part: part.write_bytes(content))
+    files.write_whole(runs.RESULTS / PICTURE, lambda part: part.write_bytes(content))
 
 
 def line(records):
@@ -283,7 +283,7 @@ def html_report(path, published, trained, notebooks=()):
         f'<meta name="viewport" content="width=device-width"><style>{PAGE_STYLE}</style></head>'
         f"<body><h1>Published and just trained</h1>{note}{body}</body></html>\n"
     )
-    runs.write_whole(path, lambda part: part.write_text(page, encoding="utf-8"))
+    files.write_whole(path, lambda part: part.write_text(page, encoding="utf-8"))
 
 
 def _results_html(records, otherwise):

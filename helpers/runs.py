@@ -4,7 +4,6 @@ A run writes to runs/<experiment>/<fingerprint>/seed-<n>/ (ignored by git); publ
 results/<experiment>/seed-<n>/ (tracked). Reading looks in results/ first, then in runs/.
 """
 
-import difflib
 import hashlib
 import json
 import os
@@ -14,7 +13,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-import numpy as np
+from helpers import checks, files
 
 SCHEMA = 1
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,7 +34,7 @@ def start(experiment, *, source, seed=0, parameters=None, weights=None, retrain=
     "publish": the same, and runs/ is copied to results/.
     """
     parameters = dict(parameters or {})
-    check_parameters(parameters | {"seed": seed})
+    checks.parameters(parameters | {"seed": seed})
     run = Run(experiment, source.identity, seed, parameters, weights, retrain)
     run.record = None if retrain else run.find(run.seed)
     if run.record and model_needed and not run.model.is_file():
@@ -61,7 +60,7 @@ def asked_of_evidence():
 def published(experiment):
     """The record that stands in results/, of seed 0, or None."""
     path = RESULTS / experiment / "seed-0" / "record.json"
-    return read_json(path) if path.is_file() else None
+    return files.read_json(path) if path.is_file() else None
 
 
 class Run:
@@ -125,7 +124,7 @@ class Run:
         # Who trains again wants to see what came of it.
         for folder in reversed(folders) if self.retrain and seed == self.seed else folders:
             path = folder / "record.json"
-            if path.is_file() and read_json(path)["fingerprint"] == self.fingerprint:
+            if path.is_file() and files.read_json(path)["fingerprint"] == self.fingerprint:
                 return folder
         return None
 
@@ -136,7 +135,7 @@ class Run:
             return None
         if asked_of_evidence() == "publish" and folder == self._folder_of(seed):
             folder = publish(folder)
-        return read_json(folder / "record.json")
+        return files.read_json(folder / "record.json")
 
     def seeds(self):
         """The records of all seeds that were run at these parameters, by seed."""
@@ -147,14 +146,14 @@ class Run:
     def arrays(self, name="test", seed=None):
         """Arrays that the run left beside its record: test -> {"log_probabilities", "labels"}."""
         folder = self._evidence_of(self.seed if seed is None else seed)
-        return load_arrays(folder / f"{name}.npz")
+        return files.load_arrays(folder / f"{name}.npz")
 
     def outlook(self):
         if self.record is not None:
             published = self._evidence_of(self.seed) == self._published_of(self.seed)
             return "reads the published evidence" if published else "reads the evidence of a run of yours"
         if self.state.is_file():
-            return f"resumes after epoch {read_json(self.state)['epoch']}"
+            return f"resumes after epoch {files.read_json(self.state)['epoch']}"
         if self.retrain:
             return "trains again, as asked"
         own = self.data["name"] in PUBLISHED_SIZES and not self.data["published"]
@@ -163,7 +162,7 @@ class Run:
     def write(self, record, **arrays):
         """Write the evidence: the arrays first, the record last, each whole or not at all."""
         for name, content in arrays.items():
-            write_whole(self.folder / f"{name}.npz", lambda path, content=content: save_arrays(path, content))
+            files.save_arrays(self.folder / f"{name}.npz", content)
         head = {
             "schema": SCHEMA,
             "experiment": self.experiment,
@@ -173,9 +172,9 @@ class Run:
             "data": self.data,
             "source_weights": self.weights,
         }
-        write_json(self.own, head | record)
+        files.write_json(self.own, head | record)
         shutil.rmtree(self.previous, ignore_errors=True)
-        self.record = read_json(self.own)
+        self.record = files.read_json(self.own)
         return self.record
 
 
@@ -193,7 +192,7 @@ def fingerprint(experiment, data, parameters, weights):
 
 def publish(folder):
     """Copy finished evidence from runs/ to results/: of whole, original data and committed code only."""
-    record = read_json(folder / "record.json")
+    record = files.read_json(folder / "record.json")
     data = record["data"]
     sizes = tuple(data[part] for part in ("train", "validation", "test"))
     if not data["published"] or sizes != PUBLISHED_SIZES[data["name"]]:
@@ -203,66 +202,12 @@ def publish(folder):
     target = RESULTS / record["experiment"] / f"seed-{record['seed']}"
     arrays = sorted(folder.glob("*.npz")) if data["name"] == "cifar10" else []  # a source task's: too large
     for path in (*arrays, folder / "record.json"):
-        write_whole(target / path.name, lambda part, path=path: shutil.copyfile(path, part))
+        files.write_whole(target / path.name, lambda part, path=path: shutil.copyfile(path, part))
     for other in target.parent.glob("seed-*"):
         known = other / "record.json"
-        if not known.is_file() or read_json(known)["fingerprint"] != record["fingerprint"]:
+        if not known.is_file() or files.read_json(known)["fingerprint"] != record["fingerprint"]:
             shutil.rmtree(other)  # half published, or of other parameters
     return target
-
-
-def at_least(lowest):
-    return (lambda value: value >= lowest), f"at least {lowest}"
-
-
-def one_of(*words):
-    return (lambda value: value in words), f"one of {', '.join(map(str, words))}"
-
-
-# By the end of a parameter's name: its type and its bound.
-RULES = {
-    "epochs": (int, *at_least(1)),
-    "size": (int, *at_least(1)),
-    "resolution": (int, *at_least(32)),
-    "images": (int, *at_least(1)),
-    "steps": (int, *at_least(1)),
-    "answers": (int, *at_least(1)),
-    "hidden": (int, *at_least(1)),
-    "patience": (int, *at_least(1)),
-    "copies": (int, *one_of(1, 2)),
-    "seed": (int, *at_least(0)),
-    "shift": (int, *at_least(0)),
-    "rate": (float, lambda value: value > 0, "more than 0"),
-    "factor": (float, lambda value: value > 0, "more than 0"),
-    "dropout": (float, lambda value: 0 <= value < 1, "from 0 to below 1"),
-    "smoothing": (float, lambda value: 0 <= value < 1, "from 0 to below 1"),
-    "share": (float, lambda value: 0 <= value < 1, "from 0 to below 1"),
-    "precision": (str, *one_of("float32", "mixed_bfloat16")),
-    "backbone": (str, *one_of("vgg16", "resnet50")),
-    "flips": (str, *one_of("none", "random", "alternating")),
-    "views": (str, *one_of("single", "flip", "six")),
-}
-
-
-def check_parameters(parameters):
-    """One clear line for a parameter of the wrong type or out of its bounds."""
-    for name, value in parameters.items():
-        for ending, (kind, is_valid, bound) in RULES.items():
-            if name.endswith(ending):
-                allowed = (int, float) if kind is float else kind
-                if isinstance(value, bool) or not isinstance(value, allowed) or not is_valid(value):
-                    raise ValueError(f"{name} must be of type {kind.__name__}, {bound}; got {value!r}")
-
-
-def check_notebook(names):
-    """check_parameters for a notebook's globals(): its parameters are what it annotates with a type."""
-    check_parameters({name: names[name] for name in names["__annotations__"]})
-
-
-def nearest(name, known):
-    """The end of an error line: the nearest right name, or all of them."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
 
 
 def environment():
@@ -293,31 +238,3 @@ def git(*arguments):
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     except FileNotFoundError:
         return ""
-
-
-def write_whole(path, write):
-    """Call write(part) and move the finished part to its place: no reader ever meets half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"part.{path.name}")  # the ending stays: Keras looks at it
-    try:
-        write(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def write_json(path, content):
-    write_whole(path, lambda part: part.write_text(json.dumps(content, indent=1) + "\n"))
-
-
-def read_json(path):
-    return json.loads(path.read_text())
-
-
-def load_arrays(path):
-    with np.load(path) as arrays:
-        return {key: arrays[key] for key in arrays.files}
-
-
-def save_arrays(path, content):
-    np.savez_compressed(path, **content)

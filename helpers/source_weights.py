@@ -5,7 +5,7 @@ from pathlib import Path
 
 import keras
 
-from helpers import cifar10, download, models, released, runs
+from helpers import checks, cifar10, download, model_files, models, runs
 
 RELEASED = {"tiny-imagenet": "vgg16-tiny-imagenet-32.weights.h5"}
 # Keras's files, as they can be named before they are there. Keras checks the two that have an md5.
@@ -25,7 +25,10 @@ def identity(weights, application="VGG16"):
     if weights == "imagenet":
         return {"name": weights} | IMAGENET[application]
     if weights in RELEASED:
-        return {"name": weights, "sha256": released.facts(released.FOLDER / RELEASED[weights])["sha256"]}
+        return {
+            "name": weights,
+            "sha256": model_files.facts(model_files.FOLDER / RELEASED[weights])["sha256"],
+        }
     path = _path(weights)
     return {"name": path.name, "sha256": download.file_digest(path, "sha256")}
 
@@ -80,7 +83,7 @@ def _cache():
 
 
 def _path(weights):
-    path = released.FOLDER / RELEASED[weights] if weights in RELEASED else Path(weights).expanduser()
+    path = model_files.FOLDER / RELEASED[weights] if weights in RELEASED else Path(weights).expanduser()
     if path.is_file():
         return path
-    raise FileNotFoundError(f"weights={weights!r}: no such file; {runs.nearest(weights, NAMES)}")
+    raise FileNotFoundError(f"weights={weights!r}: no such file; {checks.nearest(weights, NAMES)}")

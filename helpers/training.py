@@ -10,11 +10,11 @@ from helpers import (
     checkpoint,
     devices,
     evaluation,
+    files,
+    model_files,
     models,
     normalization,
     predictions,
-    released,
-    runs,
     source_weights,
 )
 from helpers.batches import Batches, EpochClock, one_hot, spread
@@ -62,7 +62,7 @@ def train(run, source, build, optimizer, *, frozen=None, augmentation=(), prepar
         checkpoint.forget(run)
         raise ArithmeticError(f"{run} has diverged, its loss is no number any more: give it smaller rates")
     whole = models.joined(base, model) if base else model
-    runs.write_whole(run.model, whole.save)
+    files.write_whole(run.model, whole.save)
     seconds = time.perf_counter() - began
     record, arrays = gather(run, model, splits, state)
     record["parameters_total"] = whole.count_params()
@@ -81,13 +81,13 @@ def train(run, source, build, optimizer, *, frozen=None, augmentation=(), prepar
 
 def seconds_before(run):
     """What an interrupted run's finished epochs took."""
-    return sum(runs.read_json(run.state)["epoch_seconds"]) if run.state.is_file() else 0
+    return sum(files.read_json(run.state)["epoch_seconds"]) if run.state.is_file() else 0
 
 
 def describe(path, source, model, judged):
     """Write beside a model what whoever asks it about pictures needs: classes, size, calibration."""
     honest = calibration.fit(judged["log_probabilities"], judged["labels"])
-    released.describe(path, classes=list(source.classes), input={"size": model.input_shape[1]}, **honest)
+    model_files.describe(path, classes=list(source.classes), input={"size": model.input_shape[1]}, **honest)
 
 
 def trial(run, source, build, optimizer, *, images, augmentation=()):
@@ -97,14 +97,14 @@ def trial(run, source, build, optimizer, *, images, augmentation=()):
     """
     kept = run.folder / "trial.json"
     if kept.is_file():
-        return runs.read_json(kept)
+        return files.read_json(kept)
     splits = source.load()
     splits = splits._replace(train=spread(splits.train, images), test=None)
     seed_everything(run.seed)
     state = fit(run, build(), splits, optimizer, augmentation)
     seconds = round(sum(state["epoch_seconds"]), 1)
     found = {"history": state["history"], "seconds": seconds, **state["environment"]}
-    runs.write_json(kept, found)
+    files.write_json(kept, found)
     checkpoint.forget(run)
     return found
 

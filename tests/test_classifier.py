@@ -17,7 +17,7 @@ from keras import layers
 from PIL import Image
 
 import classify
-from helpers import calibration, classifier, plots_answers, released, runs, vgg16
+from helpers import calibration, classifier, model_files, plots_answers, runs, vgg16
 from helpers.classifier import NONE, Classifier, gather
 
 COLOURS = ("red", "green", "blue")
@@ -26,8 +26,8 @@ COMMAND = (sys.executable, runs.ROOT / "classify.py")
 
 
 def save(path, model, **facts):
-    released.save(model, path)
-    released.describe(path, **facts)
+    model_files.save(model, path)
+    model_files.describe(path, **facts)
     return path
 
 
@@ -297,7 +297,7 @@ def test_a_damaged_model_is_refused(model, photos, tmp_path, capsys):
     content = bytearray(model.read_bytes())
     content[len(content) // 2] ^= 1
     damaged.write_bytes(content)
-    released.description(damaged).write_text(released.description(model).read_text())
+    model_files.description(damaged).write_text(model_files.description(model).read_text())
     assert classify.main([str(photos), "--model", str(damaged)]) == 2
     assert "is damaged or another model than colours.json describes" in capsys.readouterr().err
 
@@ -309,7 +309,7 @@ def test_a_model_that_would_run_code_is_refused(photos, tmp_path):
     network.add(layers.Lambda(lambda x: os.makedirs(mark, exist_ok=True) or x[:, :3], output_shape=(3,)))
     path = tmp_path / "hostile.keras"
     network.save(path)
-    released.describe(path, classes=list(COLOURS), input={"size": 8})
+    model_files.describe(path, classes=list(COLOURS), input={"size": 8})
     done = run(photos, "--model", path)
     assert done.returncode == 2 and not os.path.exists(mark)
     (line,) = done.stderr.splitlines()
@@ -322,7 +322,7 @@ def test_a_model_that_would_run_code_is_refused(photos, tmp_path):
 def test_a_description_that_says_too_little_is_refused(model, photos, tmp_path, capsys, facts, told):
     path = tmp_path / "poor.keras"
     path.write_bytes(model.read_bytes())
-    released.describe(path, **facts)
+    model_files.describe(path, **facts)
     assert classify.main([str(photos), "--model", str(path)]) == 2
     assert told in capsys.readouterr().err
 
@@ -330,7 +330,7 @@ def test_a_description_that_says_too_little_is_refused(model, photos, tmp_path, 
 def test_classes_must_be_as_many_as_the_model_answers(model, tmp_path):
     path = tmp_path / "other.keras"
     path.write_bytes(model.read_bytes())
-    released.describe(path, classes=["cat", "dog"], input={"size": 32})
+    model_files.describe(path, classes=["cat", "dog"], input={"size": 32})
     with pytest.raises(ValueError, match="answers 3 classes, its description names 2"):
         Classifier(path)
 

@@ -9,11 +9,11 @@ import papermill
 import pytest
 from scipy import stats
 
-from helpers import comparison, evaluation, plots, plots_comparison, published, report, runs
+from helpers import comparison, evaluation, files, literature, plots, plots_comparison, report, runs
 from helpers.comparison import Answers
 
 NOTEBOOK = runs.ROOT / "notebooks" / "07-comparison.ipynb"
-# The labels that the source of published.DOUBTED gives for its images, in its order.
+# The labels that the source of literature.DOUBTED gives for its images, in its order.
 GIVEN_LABELS = "433341017403023333935044318334839375371293001264531192"
 
 
@@ -155,12 +155,12 @@ def test_what_all_miss():
 
 
 def test_doubted_labels_are_those_of_the_published_list_in_this_order_of_the_test_images():
-    assert len(set(published.DOUBTED)) == 54 and len(published.RATERS_SAY) == 18
-    assert set(published.RATERS_SAY) < set(published.DOUBTED)
+    assert len(set(literature.DOUBTED)) == 54 and len(literature.RATERS_SAY) == 18
+    assert set(literature.RATERS_SAY) < set(literature.DOUBTED)
     with np.load(runs.RESULTS / "baseline-fast" / "seed-0" / "test.npz") as arrays:
         labels = arrays["labels"]
-    assert "".join(map(str, labels[list(published.DOUBTED)])) == GIVEN_LABELS
-    assert all(labels[image] != told for image, told in published.RATERS_SAY.items())
+    assert "".join(map(str, labels[list(literature.DOUBTED)])) == GIVEN_LABELS
+    assert all(labels[image] != told for image, told in literature.RATERS_SAY.items())
 
 
 def test_figures_say_what_is_ruled_out():
@@ -195,9 +195,9 @@ def publish(folder, experiment, seed, skill):
         logits[np.arange(images), labels] += 2 + skill - difficulty
         log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
         arrays[part] = {"log_probabilities": log_probabilities.astype("float16"), "labels": labels}
-        runs.write_whole(
+        files.write_whole(
             folder / experiment / f"seed-{seed}" / f"{part}.npz",
-            lambda path, part=part: runs.save_arrays(path, arrays[part]),
+            lambda path, part=part: files.save_arrays(path, arrays[part]),
         )
     record = {
         "experiment": experiment, "seed": seed, "fingerprint": "0123456789ab", "data": DATA,
@@ -207,7 +207,7 @@ def publish(folder, experiment, seed, skill):
         "parameters_trained": 1000, "parameters_total": 2000, "train_pflop": 0.1 * skill,
         "measured": {"train_seconds": 100.0, "device": "CPU (test)"},
     }  # fmt: skip
-    runs.write_json(folder / experiment / f"seed-{seed}" / "record.json", record)
+    files.write_json(folder / experiment / f"seed-{seed}" / "record.json", record)
 
 
 def test_a_runs_answers_are_those_of_all_its_seeds(tmp_path, monkeypatch):
@@ -284,7 +284,7 @@ def test_predictions_are_read_by_system_without_ablations(results, monkeypatch):
         for form in ("LiteRT", "VGG16, float32")
     ]
     found = {"experiment": "latency", "latency": rows}
-    runs.write_json(results / "latency" / "seed-0" / "record.json", found)
+    files.write_json(results / "latency" / "seed-0" / "record.json", found)
     assert comparison.latency().loc[("LiteRT", 9.1)].to_dict() == {1: 2.5, 256: 2.5 / 256}
     answering = comparison.answering(groups).set_index(pd.Index(groups)).T.to_dict("list")
     assert answering == {name: [looks[name], "2.5" if "VGG16" in name else "", "0.008"] for name in groups}
@@ -295,7 +295,7 @@ def test_predictions_for_other_images_are_refused(results, monkeypatch):
     monkeypatch.setattr(runs, "RESULTS", results)
     path = results / "baseline-naive" / "seed-0" / "test.npz"
     with np.load(path) as arrays:
-        runs.save_arrays(path, {**arrays, "labels": arrays["labels"][::-1]})
+        files.save_arrays(path, {**arrays, "labels": arrays["labels"][::-1]})
     with pytest.raises(ValueError, match="different images"):
         comparison.read(report.read_records())
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from helpers import data, evaluation, frozen, models, released, runs, training, transfer
+from helpers import data, evaluation, frozen, model_files, models, runs, training, transfer
 
 
 @pytest.fixture(autouse=True)
@@ -111,7 +111,7 @@ def test_head_and_frozen_part_become_one_model_with_the_recorded_accuracy(source
     assert (
         run.record["parameters_trained"] == model.layers[-1].count_params() < run.record["parameters_total"]
     )
-    described = released.facts(run.model)
+    described = model_files.facts(run.model)
     assert described["classes"] == list(source.classes) and described["input"] == {"size": 32}
     assert 0.01 < described["temperature"] < 100
     measured = run.record["measured"]

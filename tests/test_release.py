@@ -11,9 +11,9 @@ from helpers import (
     classifier,
     data,
     model_card,
+    model_files,
     models,
     release,
-    released,
     runs,
     tiny_imagenet,
     vgg16,
@@ -78,7 +78,7 @@ def test_the_rule_lets_the_known_pass_and_the_classifier_follows_it(stored, spli
     assert abs(rule["true_accepts"] - rule["false_accepts"]) < 0.15 and 0.3 < rule["auroc"] < 0.7
     assert 0.3 * rule["kin"]["total"] < rule["kin"]["correct"] < rule["kin"]["total"]
     record |= {"source_weights": {"name": "tiny-imagenet", "sha256": "0"}, "experiment": "x", "seed": 0}
-    released.describe(path, **release.description(record, list("abcdefghij")))
+    model_files.describe(path, **release.description(record, list("abcdefghij")))
     asked = classifier.Classifier(path)
     passing = (asked._familiarity(*asked.network.outputs(splits.test.images)) >= rule["threshold"]).mean()
     assert passing == pytest.approx(rule["true_accepts"], abs=0.01)
@@ -146,7 +146,7 @@ def test_the_published_model_repeats_its_accuracy():
     if cifar10.find() is None:
         pytest.skip("CIFAR-10 is not at hand: set CIFAR10_DIR")
     images, labels = data.source("cifar10").load().test
-    model = keras.models.load_model(released.MODEL, safe_mode=True)
+    model = keras.models.load_model(model_files.MODEL, safe_mode=True)
     one_side, other = (
         model.predict(seen, batch_size=500, verbose=0) for seen in (images, images[:, :, ::-1])
     )

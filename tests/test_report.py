@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import evaluation, report, runs
+from helpers import evaluation, files, report, runs
 
 CIFAR10 = {"name": "cifar10", "published": True, "train": 45_000, "validation": 5_000, "test": 10_000}
 SAMPLE = {"name": "sample", "published": False, "train": 1_000, "validation": 100, "test": 200}
@@ -51,10 +51,10 @@ def results(tmp_path, monkeypatch):
     ablation = record("vgg16-probe-block3", correct=9_990)
     naive = record("baseline-naive", correct=6_500, weights={"name": "tiny-imagenet", "sha256": "0"})
     for content in [*three(single=9_300), naive, ablation]:
-        runs.write_json(
+        files.write_json(
             runs.RESULTS / content["experiment"] / f"seed-{content['seed']}" / "record.json", content
         )
-    runs.write_json(runs.RESULTS / "eda" / "seed-0" / "record.json", {"experiment": "eda", "statistics": {}})
+    files.write_json(runs.RESULTS / "eda" / "seed-0" / "record.json", {"experiment": "eda", "statistics": {}})
     return runs.RESULTS
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import PUBLISHED
 
-from helpers import devices, runs
+from helpers import devices, files, runs
 
 TWICE = "02-baseline-cnn"  # the notebook that is run small twice
 
@@ -18,7 +18,7 @@ TWICE = "02-baseline-cnn"  # the notebook that is run small twice
 # kills itself: in a batch of an epoch, or in the middle of writing a file, half of which is then there.
 SCRIPT = """
 import os, signal, sys
-from helpers import batches, data, devices, models, optimizers, runs, training
+from helpers import batches, data, devices, files, models, optimizers, runs, training
 import keras
 
 def die():
@@ -87,7 +87,7 @@ def evidence(folder):
     """What all runs below the folder left, but for what is measured."""
     found = {}
     for path in sorted(folder.rglob("record.json")):
-        record = runs.read_json(path)
+        record = files.read_json(path)
         del record["measured"]
         arrays = {file.name: dict(np.load(file)) for file in sorted(path.parent.glob("*.npz"))}
         found[path.parent.relative_to(folder)] = record, arrays
@@ -109,7 +109,7 @@ def test_a_run_killed_again_and_again_leaves_the_evidence_of_an_unkilled_one(tmp
         train(tmp_path / "killed", options, kill)
     assert "resumes after epoch" in train(tmp_path / "killed", options)
     assert_same_evidence(evidence(tmp_path / "unkilled"), evidence(tmp_path / "killed"))
-    measured = runs.read_json(next(tmp_path.glob("killed/trial/*/seed-0/record.json")))["measured"]
+    measured = files.read_json(next(tmp_path.glob("killed/trial/*/seed-0/record.json")))["measured"]
     assert measured["seconds_to_model"] > sum(measured["epoch_seconds"]) - 0.1  # those before the kills too
     left = {path.name for path in tmp_path.glob("killed/trial/*/seed-0/*")}
     assert left == {"model.keras", "model.json", "record.json", "test.npz", "validation.npz"}

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from helpers import data, runs, tiny_imagenet
+from helpers import checks, data, files, runs, tiny_imagenet
 
 CIFAR10 = {
     "name": "cifar10",
@@ -144,14 +144,14 @@ def test_a_word_that_evidence_does_not_know_is_refused(folders, monkeypatch):
 def test_a_notebook_s_parameters_are_what_it_annotates():
     names = {}
     exec("epochs: int = 2\nresolution: int = 64\nsome_rate = -1", names)
-    runs.check_notebook(names)
+    checks.notebook(names)
     for wrong, told in (
         ("epochs = 0", "epochs must be"),
         ("resolution = 16", "resolution must be .* at least 32"),
     ):
         with pytest.raises(ValueError, match=told):
             exec(wrong, changed := dict(names))
-            runs.check_notebook(changed)
+            checks.notebook(changed)
 
 
 def test_a_folder_that_cannot_be_written_is_noticed_before_anything_is_computed(folders):
@@ -163,13 +163,13 @@ def test_a_folder_that_cannot_be_written_is_noticed_before_anything_is_computed(
 
 def test_retrain_sets_finished_evidence_aside_but_goes_on_with_an_unfinished_run(folders):
     run = start()
-    runs.write_json(run.state, {"epoch": 1})
+    files.write_json(run.state, {"epoch": 1})
     again = runs.start("trial", source=Known(), parameters={"epochs": 2}, retrain=True)
     assert again.state.is_file()
     again.write(RECORD)
     last = runs.start("trial", source=Known(), parameters={"epochs": 2}, retrain=True)
     assert last.record is None and not list(last.folder.iterdir())
-    assert runs.read_json(last.previous / "record.json")["test"] == RECORD["test"]
+    assert files.read_json(last.previous / "record.json")["test"] == RECORD["test"]
     last.write(RECORD)
     assert not last.previous.exists()
 
@@ -203,14 +203,14 @@ def test_a_bad_seed_gets_one_clear_line(folders, seed):
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_half_written(tmp_path):
     path = tmp_path / "file.json"
-    runs.write_json(path, {"whole": True})
+    files.write_json(path, {"whole": True})
 
     def fail(part):
         part.write_text("half")
         raise OSError("disk full")
 
     with pytest.raises(OSError):
-        runs.write_whole(path, fail)
+        files.write_whole(path, fail)
     assert json.loads(path.read_text()) == {"whole": True}
     assert [file.name for file in tmp_path.iterdir()] == ["file.json"]
 
@@ -220,7 +220,7 @@ def test_a_full_disk_leaves_no_half_written_record(tmp_path):
     """The limit on file sizes fails a write in its middle, as a full disk does."""
     script = """
 import resource, signal, numpy as np
-from helpers import runs
+from helpers import files, checks, runs
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 class Known: identity = {"name": "stand-in"}
@@ -250,7 +250,7 @@ def test_the_published_records_are_whole_and_of_the_original_pixels():
     paths = list(runs.RESULTS.rglob("record.json"))
     assert paths
     for path in paths:
-        record = runs.read_json(path)
+        record = files.read_json(path)
         data = record["data"]
         assert data["train_sha256"] == digests[data["name"]]
         sizes = tuple(data[part] for part in ("train", "validation", "test"))

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from helpers import data, duplicates, pixels, plots, plots_pixels
+from helpers import data, duplicates, pixel_statistics, plots, plots_pixels
 
 
 @pytest.fixture(scope="module")
@@ -15,17 +15,17 @@ def source():
 
 @pytest.fixture(scope="module")
 def evidence(source):
-    record, arrays = pixels.evidence(source)
+    record, arrays = pixel_statistics.evidence(source)
     return json.loads(json.dumps(record["statistics"])), arrays
 
 
 def test_moments_from_histograms_are_those_of_the_pixels(source, evidence):
-    training, test = pixels.undivided(source)
+    training, test = pixel_statistics.undivided(source)
     for counts, images in zip(evidence[1]["histograms"][1:], (training.images, test.images)):
-        assert pixels.mean_and_std(counts) == pytest.approx((images.mean(), images.std()))
-        assert pixels.mean_and_std(counts[2])[0] == pytest.approx(images[..., 2].mean())
+        assert pixel_statistics.mean_and_std(counts) == pytest.approx((images.mean(), images.std()))
+        assert pixel_statistics.mean_and_std(counts[2])[0] == pytest.approx(images[..., 2].mean())
         inside = ((images >= 50) & (images <= 150)).mean()
-        assert pixels.share_between(counts, 50, 150) == pytest.approx(inside)
+        assert pixel_statistics.share_between(counts, 50, 150) == pytest.approx(inside)
 
 
 def test_counts_and_mean_images_are_of_training_and_validation_together(source, evidence):
@@ -38,17 +38,17 @@ def test_counts_and_mean_images_are_of_training_and_validation_together(source, 
 
 
 def test_the_nearest_mean_is_what_distances_say(source):
-    training, _ = pixels.undivided(source)
-    means = pixels.mean_images(training, 10)
+    training, _ = pixel_statistics.undivided(source)
+    means = pixel_statistics.mean_images(training, 10)
     distances = [((image - means) ** 2).sum(axis=(1, 2, 3)) for image in training.images[:50].astype(float)]
-    assert (pixels.nearest_mean(training.images[:50], means) == np.argmin(distances, axis=1)).all()
+    assert (pixel_statistics.nearest_mean(training.images[:50], means) == np.argmin(distances, axis=1)).all()
 
 
 def test_light_tells_brightness_from_contrast():
     images = np.zeros((3, 4, 4, 3), np.uint8)
     images[1] = 200
     images[2, :2] = 200
-    brightness, contrast = pixels.light(images)
+    brightness, contrast = pixel_statistics.light(images)
     assert brightness == pytest.approx([0, 200, 100], abs=0.01)
     assert contrast == pytest.approx([0, 0, 100], abs=0.01)
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from helpers import released, runs, source_weights, vgg16
+from helpers import model_files, runs, source_weights, vgg16
 
 
 @pytest.fixture(scope="module")
@@ -22,15 +22,15 @@ def network():
 @pytest.fixture(scope="module")
 def model_file(network, tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "small.keras"
-    released.save(vgg16.for_pictures(network), path)
-    released.describe(path, classes=["a", "b"])
+    model_files.save(vgg16.for_pictures(network), path)
+    model_files.describe(path, classes=["a", "b"])
     return path
 
 
 @pytest.fixture(scope="module")
 def weights_file(network, tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "own.weights.h5"
-    released.save(source_weights.as_application(network), path)
+    model_files.save(source_weights.as_application(network), path)
     return path
 
 
@@ -54,41 +54,41 @@ def test_it_needs_nothing_of_this_project_to_be_opened(model_file):
 
 
 def test_a_changed_file_is_told_from_the_one_described(model_file, tmp_path):
-    assert released.facts(model_file)["classes"] == ["a", "b"]
+    assert model_files.facts(model_file)["classes"] == ["a", "b"]
     copy = tmp_path / model_file.name
     content = bytearray(model_file.read_bytes())
     content[len(content) // 2] ^= 1
     copy.write_bytes(content)
     (tmp_path / "small.json").write_text("{")
     with pytest.raises(ValueError, match="small.json is no JSON"):
-        released.facts(copy)
+        model_files.facts(copy)
     (tmp_path / "small.json").write_text("{}")
     with pytest.raises(ValueError, match="small.json lacks sha256"):
-        released.facts(copy)
+        model_files.facts(copy)
     (tmp_path / "small.json").unlink()
     with pytest.raises(FileNotFoundError, match="no description small.json beside it"):
-        released.facts(copy)
-    released.description(copy).write_text(released.description(model_file).read_text())
+        model_files.facts(copy)
+    model_files.description(copy).write_text(model_files.description(model_file).read_text())
     with pytest.raises(ValueError, match="damaged or another model"):
-        released.facts(copy)
+        model_files.facts(copy)
     with pytest.raises(FileNotFoundError, match="there is no model"):
-        released.facts(tmp_path / "none.keras")
+        model_files.facts(tmp_path / "none.keras")
 
 
 def test_files_come_to_model_only_when_runs_are_published(weights_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(released, "FOLDER", tmp_path / "model")
-    released.publish(weights_file, "x.weights.h5", trained_on="sample")
+    monkeypatch.setattr(model_files, "FOLDER", tmp_path / "model")
+    model_files.publish(weights_file, "x.weights.h5", trained_on="sample")
     assert not (tmp_path / "model").exists()
     monkeypatch.setenv("EVIDENCE", "publish")
-    released.publish(weights_file, "x.weights.h5", trained_on="sample")
-    assert released.facts(tmp_path / "model" / "x.weights.h5")["trained_on"] == "sample"
+    model_files.publish(weights_file, "x.weights.h5", trained_on="sample")
+    assert model_files.facts(tmp_path / "model" / "x.weights.h5")["trained_on"] == "sample"
 
 
 def test_what_is_in_model_is_what_is_described_and_not_too_much():
-    files = [path for path in released.FOLDER.glob("*") if path.suffix in (".keras", ".h5")]
+    files = [path for path in model_files.FOLDER.glob("*") if path.suffix in (".keras", ".h5")]
     assert files
     for path in files:
-        assert released.facts(path)["bytes"] == path.stat().st_size < 30_000_000
+        assert model_files.facts(path)["bytes"] == path.stat().st_size < 30_000_000
     assert sum(path.stat().st_size for path in files) < 60_000_000
 
 

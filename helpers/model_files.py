@@ -12,7 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from helpers import download, runs
+from helpers import download, files, runs
 
 FOLDER = runs.ROOT / "model"
 MODEL = FOLDER / "vgg16-cifar10.keras"  # the fine-tuned VGG16 of notebook 04, which classify.py asks
@@ -23,7 +23,7 @@ def save(model, path):
     with tempfile.TemporaryDirectory() as scratch:
         exact = Path(scratch) / path.name
         (model.save_weights if path.name.endswith(".weights.h5") else model.save)(exact)
-        runs.write_whole(path, lambda part: halve(exact, part))
+        files.write_whole(path, lambda part: halve(exact, part))
 
 
 def halve(source, target):
@@ -65,14 +65,14 @@ def publish(path, name, **told):
     if runs.asked_of_evidence() != "publish" or not path.is_file():
         return
     target = FOLDER / name
-    runs.write_whole(target, lambda part: shutil.copyfile(path, part))
+    files.write_whole(target, lambda part: shutil.copyfile(path, part))
     describe(target, **told)
 
 
 def describe(path, **facts):
     """Write what a model file is beside it, its checksum first."""
     head = {"file": path.name, "sha256": download.file_digest(path, "sha256"), "bytes": path.stat().st_size}
-    runs.write_json(description(path), head | facts)
+    files.write_json(description(path), head | facts)
 
 
 def description(path):
@@ -87,7 +87,7 @@ def facts(path):
     if not description(path).is_file():
         raise FileNotFoundError(f"{path} has no description {description(path).name} beside it")
     try:
-        found = runs.read_json(description(path))
+        found = files.read_json(description(path))
     except ValueError as error:
         raise ValueError(f"{description(path)} is no JSON: {error}") from None
     if "sha256" not in found:

@@ -12,7 +12,7 @@ from conftest import execute
 from PIL import Image
 from test_data import BATCH_SIZE, Server, needs_cifar10, small_batch, write_archive
 
-from helpers import cifar10, data, download, pictures, runs
+from helpers import cifar10, cifar10_png, data, download, files, runs
 
 NOTEBOOK = "example-to-use/Download-images-CIFAR10.ipynb"
 
@@ -47,7 +47,7 @@ def refused(folder, *arguments, error=ValueError):
     """The line that a call ends with which changes nothing."""
     before = stamps(folder)
     with pytest.raises(error) as caught:
-        pictures.write(folder, TRAINING, TEST, *arguments)
+        cifar10_png.write(folder, TRAINING, TEST, *arguments)
     assert stamps(folder) == before
     message = str(caught.value)
     assert message and "\n" not in message
@@ -58,15 +58,15 @@ def refused(folder, *arguments, error=ValueError):
 
 
 def test_pixels_and_labels_come_back_in_the_original_order(folder, capsys):
-    assert_same(pictures.write(folder, TRAINING, TEST), (TRAINING, TEST))
-    assert_same(pictures.load(folder), (TRAINING, TEST))
+    assert_same(cifar10_png.write(folder, TRAINING, TEST), (TRAINING, TEST))
+    assert_same(cifar10_png.load(folder), (TRAINING, TEST))
     assert sorted(path.name for path in folder.glob("train/*/*")) == [f"{i:05}.png" for i in range(200)]
     assert (folder / "train" / cifar10.CLASSES[TRAINING.labels[7]] / "00007.png").is_file()
     assert capsys.readouterr().out == "cifar10: 300 of 300 pictures, 300 of them new\n"
 
 
 def test_a_few_of_each_class_are_the_first_and_keep_their_names(folder):
-    training, test = pictures.write(folder, TRAINING, TEST, 3)
+    training, test = cifar10_png.write(folder, TRAINING, TEST, 3)
     assert np.bincount(training.labels).tolist() == np.bincount(test.labels).tolist() == [3] * 10
     frogs = np.flatnonzero(TRAINING.labels == 6)[:3]
     assert sorted(path.stem for path in folder.glob("train/frog/*")) == [f"{i:05}" for i in frogs]
@@ -74,7 +74,7 @@ def test_a_few_of_each_class_are_the_first_and_keep_their_names(folder):
 
 
 def test_fewer_than_asked_for_are_all_there_are(folder):
-    training, test = pictures.write(folder, TRAINING, TEST, 15)
+    training, test = cifar10_png.write(folder, TRAINING, TEST, 15)
     assert len(training.labels) == 150 and len(test.labels) == 100
 
 
@@ -84,7 +84,7 @@ def test_a_senseless_number_is_refused(folder, count):
 
 
 def test_every_notebook_accepts_the_folder_as_data(folder):
-    pictures.write(folder, TRAINING, TEST)
+    cifar10_png.write(folder, TRAINING, TEST)
     source = data.source(str(folder))
     splits = source.load()
     assert source.classes == cifar10.CLASSES and not source.identity["published"]
@@ -98,18 +98,18 @@ def test_every_notebook_accepts_the_folder_as_data(folder):
 
 
 def test_what_is_there_is_left_alone_and_what_is_missing_or_broken_is_written(folder, capsys):
-    pictures.write(folder, TRAINING, TEST, 2)
+    cifar10_png.write(folder, TRAINING, TEST, 2)
     few = stamps(folder)
     missing, empty, cut, *_ = few
     missing.unlink()
     empty.write_bytes(b"")
     cut.write_bytes(cut.read_bytes()[:1500])
     cut.with_name(f"part.{cut.name}").write_bytes(b"what a killed call left")
-    assert_same(pictures.write(folder, TRAINING, TEST), (TRAINING, TEST))
+    assert_same(cifar10_png.write(folder, TRAINING, TEST), (TRAINING, TEST))
     everything = stamps(folder)
     untouched = few.keys() - {missing, empty, cut}
     assert len(everything) == 300 and all(everything[path] == few[path] for path in untouched)
-    pictures.write(folder, TRAINING, TEST)
+    cifar10_png.write(folder, TRAINING, TEST)
     assert stamps(folder) == everything
     assert capsys.readouterr().out.endswith("300 of 300 pictures, 0 of them new\n")
 
@@ -126,12 +126,12 @@ def test_a_folder_that_holds_other_things_is_refused(folder, other):
 
 
 def test_more_pictures_than_asked_for_are_not_deleted(folder):
-    pictures.write(folder, TRAINING, TEST)
+    cifar10_png.write(folder, TRAINING, TEST)
     assert "holds more than these pictures" in refused(folder, 2)
 
 
 def test_a_picture_of_the_same_name_is_not_overwritten(folder):
-    pictures.write(folder, TRAINING, TEST, 2)
+    cifar10_png.write(folder, TRAINING, TEST, 2)
     mine = next(folder.rglob("*.png"))
     Image.new("RGB", (64, 48), "red").save(mine)
     assert f"{mine} is another picture than CIFAR-10's" in refused(folder)
@@ -141,7 +141,7 @@ def test_what_file_managers_and_jupyter_leave_is_no_obstacle(folder):
     for name in (".DS_Store", "train/frog/Thumbs.db", "train/.ipynb_checkpoints/a.png", "test/cat/._0.png"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
-    assert_same(pictures.write(folder, TRAINING, TEST), (TRAINING, TEST))
+    assert_same(cifar10_png.write(folder, TRAINING, TEST), (TRAINING, TEST))
 
 
 def test_a_file_where_the_folder_should_be_is_named(folder):
@@ -158,10 +158,10 @@ WRITE = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from helpers import data, pictures
+from helpers import cifar10_png, data
 folder, arrays, limit = Path(sys.argv[1]), [*np.load(sys.argv[2]).values()], int(sys.argv[3])
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-pictures.write(folder, data.Split(*arrays[:2]), data.Split(*arrays[2:]))
+cifar10_png.write(folder, data.Split(*arrays[:2]), data.Split(*arrays[2:]))
 """
 on_posix = pytest.mark.skipif(os.name != "posix", reason="needs signals and limits on the size of files")
 
@@ -187,10 +187,10 @@ def test_killed_in_the_middle_nothing_is_half_written_and_the_next_call_complete
         process.communicate()
         now = {path: stamp for path, stamp in stamps(folder).items() if not path.name.startswith("part.")}
         assert awaited < len(now) < 2_000 and before.items() <= now.items()
-        found, _ = pictures.load(folder)  # which decodes every one
+        found, _ = cifar10_png.load(folder)  # which decodes every one
         assert np.array_equal(found.images, training.images[: len(now)])
         before = now
-    assert_same(pictures.write(folder, training, TEST), (training, TEST))
+    assert_same(cifar10_png.write(folder, training, TEST), (training, TEST))
     after = stamps(folder)
     assert len(after) == 2_100 and before.items() <= after.items()
 
@@ -206,7 +206,7 @@ def test_a_full_disk_is_named_and_the_next_call_completes_it(folder):
     assert stderr.splitlines()[-1] == line
     before = stamps(folder)
     assert len(before) == 50
-    assert_same(pictures.write(folder, training, TEST), (training, TEST))
+    assert_same(cifar10_png.write(folder, training, TEST), (training, TEST))
     assert before.items() <= stamps(folder).items()
 
 
@@ -216,7 +216,7 @@ def test_a_full_disk_is_named_and_the_next_call_completes_it(folder):
 @needs_cifar10
 def test_a_few_real_pictures_come_back(folder):
     original = data.load_cifar10_raw()
-    training, test = pictures.write(folder, *original, 20)
+    training, test = cifar10_png.write(folder, *original, 20)
     indices = [int(path.stem) for path in sorted(folder.glob("train/*/*"), key=lambda path: path.name)]
     assert_same([training], [data.Split(*(array[indices] for array in original[0]))])
     sizes = [len(split.labels) for split in data.source(str(folder)).load()]
@@ -228,7 +228,7 @@ def test_a_few_real_pictures_come_back(folder):
 def test_all_60_000_come_back_in_a_minute_and_are_divided_as_ever(folder):
     original = data.load_cifar10_raw()
     start = time.process_time()  # one thread: what an idle machine takes
-    training, test = pictures.write(folder, *original)
+    training, test = cifar10_png.write(folder, *original)
     assert time.process_time() - start < 60
     assert data.pixel_digest(training.images) == cifar10.TRAIN_SHA256
     assert_same((training, test), original)
@@ -277,7 +277,7 @@ def test_the_notebook_downloads_and_writes_pictures_and_shows_them(repository, s
     server.plan = ["cut off", "whole"]  # it goes on where the connection broke off
     status, _, said, figures = fetch(repository, server.url)
     assert status == 0 and figures == 1 and len(server.requests) == 2
-    training, test = pictures.load(repository / "runs" / "cifar10-pictures")
+    training, test = cifar10_png.load(repository / "runs" / "cifar10-pictures")
     planes, labels = zip(*map(small_batch, cifar10.BATCHES))
     expected = np.concatenate(planes).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     assert np.array_equal(np.concatenate([training.images, test.images]), expected)
@@ -308,11 +308,11 @@ def test_without_network_the_notebook_says_so_in_one_line_and_goes_on(repository
 @pytest.mark.slow
 def test_a_published_notebook_runs_on_the_pictures(folder, tmp_path):
     """Through the batch runner, as the notebook advises: the one that trains nothing."""
-    pictures.write(folder, draw(600, seed=0), TEST)
+    cifar10_png.write(folder, draw(600, seed=0), TEST)
     command = [sys.executable, "train_model.py", "01", "--data", str(folder), "--out", str(tmp_path / "out")]
     environment = os.environ | {"RUNS_DIR": str(tmp_path / "runs")}
     done = subprocess.run(command, cwd=runs.ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     (record,) = (tmp_path / "runs").glob("*/*/seed-0/record.json")
-    sizes = [runs.read_json(record)["data"][part] for part in ("train", "validation", "test")]
+    sizes = [files.read_json(record)["data"][part] for part in ("train", "validation", "test")]
     assert sizes == [540, 60, 100]

@@ -1,7 +1,7 @@
 """CIFAR-10 as a folder of pictures, `<folder>/train/frog/00000.png`, which everything here accepts as data.
 
     training, test = data.load_cifar10_raw()
-    pictures.write(folder, training, test)
+    cifar10_png.write(folder, training, test)
 
 A picture's name is its place in the original order, so that `load` gives back exactly what was written. One
 thread does it all: Pillow keeps Python's lock while it encodes so small a picture, and two threads took
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from helpers import images, runs
+from helpers import files, images
 from helpers.cifar10 import CLASSES
 from helpers.data import Split, pixel_digest
 
@@ -65,9 +65,9 @@ def first_of_each_class(labels: np.ndarray, count: int | None) -> np.ndarray:
 def _refuse_others(folder: Path, wanted: dict[Path, np.ndarray]) -> None:
     """One line if the folder holds anything else, but for hidden files and what a killed call left behind."""
     expected = {*wanted, *(path.parent for path in wanted), *(folder / part for part in PARTS)}
-    for place, folders, files in os.walk(folder):
+    for place, folders, others in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in sorted(folders + files):
+        for name in sorted(folders + others):
             hidden = name.startswith(".") or name.lower() in images.NO_PICTURES
             if not hidden and Path(place, name.removeprefix("part.")) not in expected:
                 other = Path(place, name).relative_to(folder)
@@ -97,7 +97,7 @@ def _write(folder: Path, missing: dict[Path, np.ndarray], total: int) -> None:
     try:
         for path, image in missing.items():
             picture = Image.fromarray(image)
-            runs.write_whole(path, lambda part, p=picture: p.save(part, compress_level=COMPRESSION))
+            files.write_whole(path, lambda part, p=picture: p.save(part, compress_level=COMPRESSION))
             done += 1
             if done % REPORTED_EVERY == 0 and done < total:
                 print(f"{folder.name}: {done:,} of {total:,} pictures", flush=True)
