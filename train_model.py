@@ -27,7 +27,7 @@ import papermill
 import yaml
 from nbclient.exceptions import DeadKernelError
 
-from helpers import checks, cifar10, data, files, report, runs
+from helpers import checks, cifar10, data, files, report, runs, tour_page
 from helpers.streams import native_stderr_in
 
 NOTEBOOKS = runs.ROOT / "notebooks"
@@ -264,8 +264,10 @@ def tour(jobs, out):
     trained = [record for record in records if record["experiment"] in report.SYSTEMS]
     published = report.read_records()
     page = out / "report.html"
-    report.html_report(page, published, trained, [job.copy for job in (*jobs, small)])
-    print(f"\n{report.side_by_side(published, trained).to_string(index=False)}\n{report.caution(trained)}")
+    tour_page.write(page, published, trained, [job.copy for job in (*jobs, small)])
+    print(
+        f"\n{tour_page.side_by_side(published, trained).to_string(index=False)}\n{tour_page.caution(trained)}"
+    )
     print(f"Open the report: {page}")
     return status
 

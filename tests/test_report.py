@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import evaluation, files, report, runs
+from helpers import evaluation, files, report, runs, tour_page
 
 CIFAR10 = {"name": "cifar10", "published": True, "train": 45_000, "validation": 5_000, "test": 10_000}
 SAMPLE = {"name": "sample", "published": False, "train": 1_000, "validation": 100, "test": 200}
@@ -129,12 +129,12 @@ def test_without_results_readme_says_how_to_get_some(tmp_path, monkeypatch):
 
 def test_side_by_side_and_html_report(tmp_path):
     published, trained = three(), [record(correct=8_000, data=SAMPLE), record("<own>", data=SAMPLE)]
-    table = report.side_by_side(published, trained)
+    table = tour_page.side_by_side(published, trained)
     assert table.iloc[0].tolist() == [
         "Fast CNN", "94.00 ± 0.10 (3)", "80.00 (1, provisional)", "built-in sample, 1,000 images",
     ]  # fmt: skip
     path = tmp_path / "reports" / "report.html"
-    report.html_report(path, published, trained, notebooks=[tmp_path / "runs" / "02 small.ipynb"])
+    tour_page.write(path, published, trained, notebooks=[tmp_path / "runs" / "02 small.ipynb"])
     page = Page(path.read_text(encoding="utf-8"))
     assert page.open == [] and len(page.images) == 4
     assert all(address.startswith("data:image/png;base64,") for address in page.images)
@@ -151,12 +151,12 @@ def test_side_by_side_and_html_report(tmp_path):
     ],
 )
 def test_what_is_not_comparable_is_said(data, said):
-    assert said in report.caution([record(), record(data=data)])
+    assert said in tour_page.caution([record(), record(data=data)])
 
 
 def test_whole_cifar10_needs_no_caution(tmp_path):
-    assert report.caution(three()) == ""
-    report.html_report(tmp_path / "report.html", [], [])
+    assert tour_page.caution(three()) == ""
+    tour_page.write(tmp_path / "report.html", [], [])
     assert "Nothing was trained" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
