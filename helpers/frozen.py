@@ -30,9 +30,9 @@ def features(network, splits, copies, label):
     folder = runs.RUNS / "features" / digest(network, splits, copies)
     if not (folder / "cost.json").is_file():
         compute(network, parts, copies, label, folder)
-    files = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in parts}
-    labels = {name: np.resize(part.labels, len(files[name])) for name, part in parts.items()}
-    computed = {name: part._replace(images=files[name], labels=labels[name]) for name, part in parts.items()}
+    mapped = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in parts}
+    labels = {name: np.resize(part.labels, len(mapped[name])) for name, part in parts.items()}
+    computed = {name: part._replace(images=mapped[name], labels=labels[name]) for name, part in parts.items()}
     return splits._replace(**computed), files.read_json(folder / "cost.json")
 
 

@@ -48,7 +48,8 @@ def model(tmp_path_factory):
     network.get_layer("colours").set_weights([np.eye(3)[None, None], np.zeros(3)])
     network.get_layer("logits").set_weights([10 * np.eye(3), np.zeros(3)])
     rule = {"score": "energy", "threshold": BLACK_AND_BELOW}
-    facts = {"classes": list(COLOURS), "input": {"size": 32}, "temperature": 2.0, "none_of_these": rule}
+    facts = {"classes": list(COLOURS), "input": {"size": 32}, "none_of_these": rule}
+    facts |= {"temperature": 2.0, "floor": 0.002}
     return save(tmp_path_factory.mktemp("model") / "colours.keras", network, **facts)
 
 
@@ -77,9 +78,9 @@ def test_answers_come_in_order_with_calibrated_probabilities(colours, photos):
     assert [answer.picture.name for answer in found] == ["green.jpg", "black.png", "blue.bmp", "red.png"]
     assert [answer.best for answer in found] == ["green", NONE, "blue", "red"]
     (first, probability), (_, second) = found[3].top
-    # Logits of 10, 0 and 0 at a temperature of 2
-    assert first == "red" and probability == pytest.approx(np.exp(5) / (np.exp(5) + 2))
-    assert second == pytest.approx(1 / (np.exp(5) + 2))
+    # Logits of 10, 0 and 0 at a temperature of 2, less the floor
+    left = np.exp([5, 0, 0]) / (np.exp(5) + 2) - 0.002
+    assert first == "red" and [probability, second] == pytest.approx((left / left.sum())[:2])
     assert found[1].unfamiliar and [p for _, p in found[1].top] == pytest.approx([1 / 3, 1 / 3])
 
 

@@ -128,14 +128,21 @@ def test_averages_mend_mistakes_that_are_not_shared():
     assert len(shorter.log_probabilities) == 2
     gained = comparison.gains({"all seeds": comparison.over_seeds(one)}, "one", one)
     assert gained["difference"].iloc[0] == pytest.approx(100 / 3) and not gained["ranked"].iloc[0]
+    images, before = np.arange(4000), np.arange(4000) % 20 > 0
+    better = {
+        name: answers([before | (images < count)] * 3) for name, count in (("much", 800), ("a hair", 21))
+    }
+    gained = comparison.gains(better, "before", answers([before] * 3))
+    assert gained["ranked"].all() and gained["apart"].tolist() == [True, False]
+    assert gained["difference"].iloc[1] > 0 > gained["low"].iloc[1]
 
 
 def test_what_is_averaged_is_chosen_by_what_helps():
-    images, rare = np.arange(600) % 6, np.arange(600) % 300 == 7
+    images, rare = np.arange(600) % 6, np.arange(600) % 150 == 7
     missed = {"best": [0, 1], "mends 0": [1, 2, 3], "mends 1": [0, 4, 5]}
     helpful = {name: answers([~np.isin(images, few) & ~rare] * 3, wrong=0.4) for name, few in missed.items()}
     others = {"harmful": answers([images > 4] * 3, 0.99, 0.01), "one lucky seed": answers(images >= 0)}
-    # Mends the last two images, which is within luck.
+    # Mends the last four images: alone beyond luck, but not as one of five that were asked.
     others["lucky"] = answers([~np.isin(images, [0, 1, 2]) | rare] * 3, 0.99, 0.49)
     chosen = comparison.chosen(others | helpful)
     assert chosen[0] == "best" and set(chosen) == set(helpful)

@@ -1,6 +1,7 @@
 """The frozen part computed once: the same numbers as through the whole network, on disk, reused."""
 
 import os
+import random
 import re
 from functools import partial
 
@@ -8,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from helpers import data, evaluation, frozen, model_files, models, runs, training, transfer
+from helpers import calibration, data, evaluation, frozen, model_files, models, runs, training, transfer
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +56,26 @@ def test_they_are_computed_once_for_the_same_network_and_pictures(source, base, 
     changed.set_weights([1.01 * weight for weight in base.get_weights()])
     frozen.features(changed, splits, 1, "trial")
     assert "through the frozen part" in capsys.readouterr().out
+
+
+def test_they_are_computed_anew_where_anything_that_decides_them_differs(source):
+    def digest(size=40, strides=1, names="a", copies=1, changed=None):
+        keras.utils.set_random_seed(0)
+        layers = [
+            keras.layers.Resizing(size, size, name=f"{names}1"),
+            keras.layers.Conv2D(4, 3, strides=strides, name=f"{names}2"),
+        ]
+        splits = source.load()
+        if changed:
+            images = getattr(splits, changed).images.copy()
+            images[0, 0, 0, 0] ^= 1
+            splits = splits._replace(**{changed: getattr(splits, changed)._replace(images=images)})
+        return frozen.digest(keras.Sequential([keras.Input((32, 32, 3)), *layers]), splits, copies)
+
+    others = [{"size": 48}, {"strides": 2}, {"copies": 2}]
+    others += [{"changed": part} for part in ("train", "validation", "test")]
+    assert len({digest(), *(digest(**other) for other in others)}) == 1 + len(others)
+    assert digest(names="b") == digest()  # Keras numbers layers as they are made
 
 
 def test_an_interrupted_pass_leaves_nothing_that_counts(source, base, monkeypatch):
@@ -113,9 +134,15 @@ def test_head_and_frozen_part_become_one_model_with_the_recorded_accuracy(source
     )
     described = model_files.facts(run.model)
     assert described["classes"] == list(source.classes) and described["input"] == {"size": 32}
-    assert 0.01 < described["temperature"] < 100
+    judged = run.arrays("validation")
+    honest = calibration.fit(judged["log_probabilities"], judged["labels"])
+    assert {name: described[name] for name in honest} == pytest.approx(honest, rel=1e-3)
+    head = 3 * model.layers[-1].kernel.shape[0] * 10 * 6 * 600
+    expected = 2 * (sum(models.multiply_adds(base)) * 600 + head) / 1e15
+    assert run.record["train_pflop"] == pytest.approx(expected, rel=1e-5)
     measured = run.record["measured"]
-    assert measured["train_seconds"] > measured["features_seconds"] > 0
+    summed = sum(measured["epoch_seconds"]) + measured["features_seconds"]
+    assert measured["train_seconds"] == pytest.approx(summed, abs=0.11) and measured["features_seconds"] > 0
     assert measured["seconds_to_model"] > measured["train_seconds"] - 0.2
 
 
@@ -131,6 +158,20 @@ def test_a_needed_model_that_is_not_here_is_trained_again(source, base, capsys):
     assert probe().record and not probe().model.exists()
     assert probe(model_needed=True).model.is_file()
     assert "its model is needed and not on this machine" in capsys.readouterr().out
+
+
+def test_what_the_frozen_part_took_of_chance_changes_nothing(source, base):
+    def history(name, frozen):
+        settings = {"epochs": 1, "batch_size": 50}
+        told = {"source": source, "seed": 0, "weights": None, "settings": settings}
+        return transfer.probe(name, frozen, **told).record["history"]
+
+    def after_another_training():
+        keras.random.normal((3,))
+        random.random()
+        return base
+
+    assert history("one", lambda: base) == history("other", after_another_training)
 
 
 class Untouchable:

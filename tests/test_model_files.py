@@ -145,6 +145,8 @@ try:
     source_weights.convolutions("imagenet", 96, "MobileNetV2")
 except ConnectionError as error:
     assert "weights of MobileNetV2 cannot be had" in str(error) and str(cache) in str(error)
+else:
+    raise AssertionError("damaged weights were taken")
 """
 
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from helpers import batches, data, models, optimizers
+from helpers import batches, data, files, models, optimizers, pixel_statistics, runs
 
 
 @pytest.fixture(scope="module")
@@ -17,6 +17,18 @@ def test_pixels_go_in_raw_and_logits_come_out(sample):
         logits = build(10).predict(sample.test.images[:4], verbose=0)
         assert logits.shape == (4, 10) and logits.dtype == np.float32
         assert logits.min() < 0
+
+
+def test_pixels_are_normalised_by_what_the_training_images_have(sample):
+    training = pixel_statistics.SETS.index("training")
+    counted = files.load_arrays(runs.RESULTS / "eda" / "seed-0" / "pixels.npz")["histograms"][training]
+    mean, std = np.transpose([pixel_statistics.mean_and_std(channel) for channel in counted])
+    np.testing.assert_allclose([models.PIXEL_MEAN, models.PIXEL_STD], [mean, std], atol=0.06)
+    images = sample.test.images[:2]
+    for build in (models.naive_cnn, models.pooling_cnn, models.fast_cnn):
+        found = keras.ops.convert_to_numpy(build(10).layers[1](images))
+        expected = (images - np.array(models.PIXEL_MEAN)) / models.PIXEL_STD
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_multiply_adds_are_those_counted_by_hand():
@@ -94,20 +106,23 @@ def test_orthogonalized_brings_singular_values_near_one():
 
 def test_muon_keeps_kernels_at_their_norm_and_moves_biases_by_nesterov():
     kernel = keras.Variable(np.random.default_rng(1).standard_normal((3, 3, 4, 8)).astype("float32"))
-    bias = keras.Variable(np.zeros(8, "float32"))
+    shapes = {"bias": (8,), "head": (4, 2), "whitening_bias": (8,)}
+    others = [keras.Variable(np.zeros(shape, "float32"), name=name) for name, shape in shapes.items()]
+    # Of these three: the rate for an image, and the steps in which it falls to zero.
+    rates, steps = np.array([0.053, 0.67, 0.053]), np.array([10, 10, 5])
     optimizer = optimizers.Muon(steps=10, bias_steps=5, batch_size=40)
-    rate, decay = 40 * 0.053, 2e-6 / 0.053
-    optimizer.build([kernel, bias])
-    gradient = np.full(8, 0.5, "float32")
-    expected, momentum = np.zeros(8), np.zeros(8)
-    for step in range(3):
-        optimizer.apply([keras.ops.ones(kernel.shape), keras.ops.convert_to_tensor(gradient)])
-        decayed = gradient + decay * expected
+    optimizer.build([kernel, *others])
+    gradients = [keras.ops.full(variable.shape, 0.5) for variable in others]
+    expected, momentum = np.zeros(3), np.zeros(3)
+    for step in range(7):
+        optimizer.apply([keras.ops.ones(kernel.shape), *gradients])
+        decayed = 0.5 + 2e-6 / rates * expected
         momentum = 0.85 * momentum + decayed
-        expected -= rate * (1 - step / 10) * (decayed + 0.85 * momentum)
+        expected -= 40 * rates * np.maximum(1 - step / steps, 0) * (decayed + 0.85 * momentum)
         # Before each step the norm is that of one a filter; a step of rate 0.24 can't move it far from there.
         assert abs(np.linalg.norm(keras.ops.convert_to_numpy(kernel)) - 8**0.5) < 0.75
-    np.testing.assert_allclose(keras.ops.convert_to_numpy(bias), expected, rtol=1e-5)
+    for variable, value in zip(others, expected):
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(variable), value, rtol=1e-5)
 
 
 def test_muon_rises_and_falls_and_slows_the_parts_that_it_is_told_to():
@@ -142,6 +157,17 @@ def test_a_run_s_muon_rises_for_a_share_and_averages_over_a_share():
     assert not optimizers.warm_muon(made, averaged_share=0.0, **told).use_ema
     fewer = batches.Batches(pictures, 10, 1000, seed=0, flips="none")  # than a batch should have
     assert optimizers.warm_muon(fewer, averaged_share=0.1, **told).batch_size == 400
+
+
+def test_a_run_s_adam_rises_for_a_share_falls_to_the_end_and_averages_over_a_share():
+    pictures = data.source("sample", train_images=400).load().train
+    made = batches.Batches(pictures, 10, 40, seed=0, flips="none")
+    told = {"epochs": 5, "learning_rate": 3e-4, "warmup_share": 0.2, "slowed": {"block_1_": 0.5}}
+    optimizer = optimizers.warm_adam(made, averaged_share=0.1, **told)
+    rates = [float(optimizer._learning_rate(step)) for step in (0, 10, 50)]
+    assert rates == pytest.approx([0, 3e-4, 0], abs=1e-9) and optimizer.slowed == {"block_1_": 0.5}
+    assert optimizer.use_ema and optimizer.ema_momentum == pytest.approx(1 - 1 / 5)
+    assert not optimizers.warm_adam(made, **told).use_ema
 
 
 def test_muon_is_rebuilt_from_its_config():

@@ -1,5 +1,7 @@
 """The published model: its file is what is judged, and its card tells what the evidence tells."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from helpers import (
     cifar10,
     classifier,
     data,
+    evaluation,
     model_card,
     model_files,
     models,
@@ -65,6 +68,9 @@ def test_what_is_recorded_is_what_the_stored_file_does(stored, splits):
     right = int((logits.argmax(axis=1) == labels).sum())
     assert record["test"]["correct"] == right > 0.3 * len(labels)
     assert np.trace(record["confusion"]) == right
+    judged, known = splits.validation
+    judged = sum(model.predict(side, verbose=0) for side in (judged, judged[:, :, ::-1])) / 2
+    assert record["calibration"] == pytest.approx(calibration.fit(judged, known), rel=1e-2)
     expected = calibration.log_probabilities(logits, **record["calibration"])
     np.testing.assert_allclose(arrays["test"]["log_probabilities"], expected, rtol=2e-3, atol=2e-3)
 
@@ -82,6 +88,37 @@ def test_the_rule_lets_the_known_pass_and_the_classifier_follows_it(stored, spli
     asked = classifier.Classifier(path)
     passing = (asked._familiarity(*asked.network.outputs(splits.test.images)) >= rule["threshold"]).mean()
     assert passing == pytest.approx(rule["true_accepts"], abs=0.01)
+
+
+def test_the_score_is_chosen_by_some_strangers_and_measured_on_others():
+    random, labels, strange = np.random.default_rng(0), np.arange(200) % 10, np.full(200, -1)
+
+    def outputs(height, lift=0.0, kind=labels):
+        logits = height * np.eye(10)[labels] + lift + random.normal(0, 0.1, (200, 10))
+        return release.Outputs(logits, random.normal(size=(200, 4)), kind)
+
+    half_unsure = outputs(np.repeat([6, 3], 100)[:, None])
+    known = {"train": outputs(6), "validation": outputs(6), "test": half_unsure}
+    flat, faint = outputs(0, 3.7, strange), outputs(6, -4, strange)  # probability tells one, energy the other
+    rule = release.none_of_these(known, outputs(6, 0, strange), flat, faint, kin=None)
+
+    def sure(found):
+        return calibration.familiarity("probability", found.logits)
+
+    limit = calibration.threshold(sure(known["validation"]))
+    assert rule["score"] == "probability" and rule["threshold"] == limit
+    assert rule["auroc"] == calibration.separation(sure(known["test"]), sure(faint))["auroc"] < 0.6
+    assert rule["true_accepts"] == (sure(known["test"]) >= limit).mean() < 0.6
+    assert rule["false_accepts"] == (sure(faint) >= limit).mean() > 0.9
+
+
+def test_strangers_weigh_as_much_as_known_and_kin_together():
+    known = release.Outputs(None, np.zeros((30, 4)), np.zeros(30, int))
+    exposed = release.Outputs(None, np.ones((70, 4)), np.repeat([-1, 3], [50, 20]))
+    features, are_known, weights = release.exposure(known, exposed)
+    assert features.shape == (100, 4) and are_known.tolist() == [True] * 30 + [False] * 50 + [True] * 20
+    sums = [weights[part].sum() for part in (slice(30), slice(30, 80), slice(80, None))]
+    assert sums == pytest.approx([50, 100, 50])
 
 
 def test_others_of_tiny_imagenet_are_strangers_kin_or_neither(tmp_path, monkeypatch):
@@ -108,6 +145,7 @@ def test_others_of_tiny_imagenet_are_strangers_kin_or_neither(tmp_path, monkeypa
         map(bool, tiny_imagenet.KIN.values())
     )
     assert set(named(found.chosen_by)) == set(named(found.measured_by)) == set(tiny_imagenet.HELD_OUT)
+    assert len(found.measured_by) == 2 * len(tiny_imagenet.HELD_OUT)  # of the other half of the data
 
 
 def test_of_other_strangers_no_kin_are_known():
@@ -140,16 +178,29 @@ def test_the_card_is_that_of_the_evidence():
     assert f"{record['test']['correct']:,} of 10,000" in card
 
 
+def test_what_stands_beside_the_published_file_is_that_of_the_evidence():
+    told = release.description(runs.published(model_card.EXPERIMENT), CLASSES)
+    assert model_files.facts(model_files.MODEL).items() >= json.loads(json.dumps(told)).items()
+
+
 @pytest.mark.slow
 def test_the_published_model_repeats_its_accuracy():
     record = runs.published(model_card.EXPERIMENT)
     if cifar10.find() is None:
         pytest.skip("CIFAR-10 is not at hand: set CIFAR10_DIR")
     images, labels = data.source("cifar10").load().test
-    model = keras.models.load_model(model_files.MODEL, safe_mode=True)
-    one_side, other = (
-        model.predict(seen, batch_size=500, verbose=0) for seen in (images, images[:, :, ::-1])
-    )
-    for told, logits in (("test_single_view", one_side), ("test", one_side + other)):
+    asked = classifier.Classifier()
+
+    def outputs(seen):
+        found = [asked.network._outputs(seen[start : start + 500]) for start in range(0, len(seen), 500)]
+        return [np.concatenate(part) for part in zip(*found)]
+
+    one_side, other = outputs(images), outputs(images[:, :, ::-1])
+    both = [(one + mirrored) / 2 for one, mirrored in zip(one_side, other)]
+    for told, (logits, _) in (("test_single_view", one_side), ("test", both)):
         right = int((logits.argmax(axis=1) == labels).sum())
         assert abs(right - record[told]["correct"]) <= 20
+    confident = calibration.log_probabilities(both[0], **asked.calibration)
+    assert evaluation.ece(confident, labels) == pytest.approx(record["test"]["ece"], abs=2e-3)
+    passing = (asked._familiarity(*both) >= asked.rule["threshold"]).mean()
+    assert passing == pytest.approx(record["none_of_these"]["true_accepts"], abs=2e-3)

@@ -79,13 +79,15 @@ def test_published_evidence_is_read_first_and_never_overwritten(folders, monkeyp
 def test_publishing_takes_all_seeds_and_refuses_what_is_not_the_whole_cifar10(folders, monkeypatch):
     for seed in (0, 1):
         start(seed=seed).write(RECORD)
-    small = Known(train=500)
-    start(source=small).write(RECORD)
+    small, changed = Known(train=500), Known(published=False)
+    for source in (small, changed):
+        start(source=source).write(RECORD)
     monkeypatch.setenv("EVIDENCE", "publish")
     assert [record["seed"] for record in start().seeds()] == [0, 1]
     assert sorted(path.name for path in (runs.RESULTS / "trial").iterdir()) == ["seed-0", "seed-1"]
-    with pytest.raises(ValueError, match="not of the whole, original data set"):
-        start(source=small)
+    for source in (small, changed):
+        with pytest.raises(ValueError, match="not of the whole, original data set"):
+            start(source=source)
     with pytest.raises(FileNotFoundError, match="has no finished evidence"):
         start(seed=2)
 
@@ -152,6 +154,21 @@ def test_a_notebook_s_parameters_are_what_it_annotates():
         with pytest.raises(ValueError, match=told):
             exec(wrong, changed := dict(names))
             checks.notebook(changed)
+
+
+WRONG = {
+    "epochs": 0, "size": 0, "resolution": 31, "images": 0, "steps": 0, "answers": 0, "hidden": 0,
+    "patience": 0, "copies": 3, "seed": -1, "shift": -1, "rate": 0.0, "factor": 0.0, "dropout": 1.0,
+    "smoothing": 1.0, "share": -0.1, "precision": "float16", "backbone": "vgg19", "flips": "up",
+    "views": "two",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", checks.RULES)
+def test_a_value_out_of_bounds_or_of_another_type_is_refused(name):
+    for wrong in (WRONG[name], True, None):
+        with pytest.raises(ValueError, match=f"some_{name} must be of type"):
+            checks.parameters({f"some_{name}": wrong})
 
 
 def test_a_folder_that_cannot_be_written_is_noticed_before_anything_is_computed(folders):

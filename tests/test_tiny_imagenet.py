@@ -121,6 +121,9 @@ def test_a_copy_with_other_pixels_is_never_taken_for_the_published_one(small_cop
     assert source.shown() is None  # in no figure beside the published evidence either
     own = data.source("tiny-imagenet")
     assert not own.identity["published"] and len(own.shown().train.labels) == 6
+    pixels, labels = tiny_imagenet.read(small_copy, "val", CLASSES)
+    tested = data.stratified(labels, 3)  # one half of these pictures; the other one validates
+    np.testing.assert_array_equal(own.load().test.images, pixels[tested])
     monkeypatch.setattr(runs, "RUNS", tmp_path / "runs")
     assert "no evidence yet for these pixels" in runs.start("pretrain", source=own).outlook()
     monkeypatch.setenv("EVIDENCE", "read")

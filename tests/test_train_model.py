@@ -8,13 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import nbformat
 import psutil
 import pytest
 
 import train_model
-from helpers import runs
+from helpers import files, runs
 
 RUNNER = (sys.executable, runs.ROOT / "train_model.py")
 TYPED = "\n".join(
@@ -49,6 +50,49 @@ def got(tmp_path):
 
 def run(out, *words):
     return train_model.main([*map(str, words), "--out", str(out)])
+
+
+@pytest.fixture
+def tour(tmp_path, monkeypatch):
+    """The tour without running notebooks: tour(their statuses) -> its status, and what it wanted to run."""
+    monkeypatch.setattr(runs, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(train_model, "obtainable_data", lambda: "sample")
+    published = files.read_json(runs.RESULTS / "baseline-fast" / "seed-0" / "record.json")
+    earlier = runs.RUNS / "baseline-naive/1/seed-0/record.json"
+    files.write_json(earlier, published | {"experiment": "baseline-naive"})
+    os.utime(earlier, (0, 0))
+
+    def take(*statuses):
+        asked = []
+
+        def run(jobs):
+            asked.append((os.environ.get("EVIDENCE"), jobs))
+            if len(asked) == 2:
+                time.sleep(0.02)  # the file system's clock is a little behind
+                trained = published | {"data": published["data"] | {"name": "sample", "published": False}}
+                files.write_json(runs.RUNS / "baseline-fast/1/seed-0/record.json", trained)
+            return statuses[len(asked) - 1]
+
+        monkeypatch.setattr(train_model, "run", run)
+        return train_model.main(["--out", str(tmp_path / "out")]), asked
+
+    return take
+
+
+def test_the_tour_reads_what_is_published_then_trains_in_small_and_shows_both(tour, tmp_path, capsys):
+    status, ((reading, all_jobs), (training, (small,))) = tour(0, 0)
+    assert status == 0 and reading == "read" and training is None
+    assert {job.notebook.stem for job in all_jobs} >= {"02-baseline-cnn", "07-comparison"}
+    assert small.notebook.stem == "02-baseline-cnn"
+    assert small.parameters["data"] == "sample" and small.parameters["retrain"] is True
+    said, page = capsys.readouterr().out, (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "these are not CIFAR-10 results" in said and "these are not CIFAR-10 results" in page
+    assert said.count("built-in sample, 45,000 images") == 1  # not that of the run before
+
+
+@pytest.mark.parametrize("statuses", [(1, 0), (0, 1)])
+def test_whatever_fails_in_the_tour_is_its_status(tour, statuses):
+    assert tour(*statuses)[0] == 1
 
 
 def test_parameters_arrive_in_their_types(recorder, out, tmp_path):

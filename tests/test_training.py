@@ -60,6 +60,11 @@ def test_alternating_flips_show_both_sides_in_any_two_epochs(sample):
     np.testing.assert_array_equal(images[~mirrored], originals[~mirrored])
 
 
+def test_random_flips_are_drawn_anew_in_every_epoch(sample):
+    one, same, other = (ordered(sample, flips="random", epoch=epoch).mirrored for epoch in (4, 4, 5))
+    assert np.array_equal(one, same) and 0.3 < one.mean() < 0.7 and 0.3 < (one != other).mean() < 0.7
+
+
 def test_random_shift_moves_whole_images_by_whole_pixels(sample):
     images = sample.train.images[:32].astype("float32")
     layer = batches.RandomShift(2)
@@ -150,6 +155,46 @@ def test_averaged_weights_are_what_is_judged(tmp_path, monkeypatch):
     assert learned["train_accuracy"] == kept["train_accuracy"] > 0.4
     assert kept["validation_accuracy"] < 0.3
     assert found[0.9999]["test"]["correct"] < 0.3 * found[0.9999]["test"]["total"]
+
+
+def test_of_a_run_that_stops_early_the_best_epoch_is_judged(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    source = data.source("sample", train_images=500)
+    run = runs.start("early", source=source, parameters={"epochs": 9, "batch_size": 50, "patience": 2})
+    # Four good epochs, then far too high a rate.
+    rates = keras.optimizers.schedules.PiecewiseConstantDecay([40], [0.003, 0.3])
+    adam = keras.optimizers.Adam(rates)
+    record = training.train(run, source, lambda: models.pooling_cnn(10), lambda batches: adam)
+    shares = [line["validation_accuracy"] for line in record["history"]]
+    assert record["epochs"] == len(shares) < 9 and shares[-1] < max(shares)
+    judged = record["validation"]
+    assert abs(judged["correct"] - max(shares) * judged["total"]) <= 1
+
+
+def test_a_run_is_trained_and_judged_as_its_parameters_say(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    source, seen = data.source("sample", train_images=500), []
+    told = SMALL | {"label_smoothing": 0.3, "flips": "alternating", "views": "flip"}
+    run = runs.start("settings", source=source, seed=3, parameters=told)
+
+    def adam(batches):
+        seen.append((batches.flips, batches.seed, batches.batch_size))
+        return keras.optimizers.Adam(0.003)
+
+    record = training.train(run, source, lambda: models.pooling_cnn(10), adam)
+    assert seen == [("alternating", 3, 50)]
+    model, splits = keras.models.load_model(run.model), source.load()
+    images, labels = splits.validation
+    said = predictions.log_probabilities(model, images)
+    smooth = 0.7 * said[np.arange(len(labels)), labels] + 0.3 * said.mean(axis=1)
+    assert record["history"][-1]["validation_loss"] == pytest.approx(-smooth.mean(), rel=1e-3)
+    for part in ("validation", "test"):
+        split, found = getattr(splits, part), run.arrays(part)
+        np.testing.assert_array_equal(found["labels"], split.labels)
+        both_sides = predictions.log_probabilities(model, split.images, "flip")
+        np.testing.assert_allclose(found["log_probabilities"], both_sides, atol=5e-3)
+    one_side = evaluation.metrics(**predictions.of(model, splits.test, "single"))
+    assert record["test_single_view"] == pytest.approx(one_side, rel=1e-3)
 
 
 class Traced(keras.layers.Layer):

@@ -76,6 +76,11 @@ def test_any_size_and_type_of_pixels(normed, pictures):
     doubled = pictures.repeat(2, axis=1).repeat(2, axis=2)
     found = model.predict(doubled, verbose=0)
     assert found.shape == expected.shape and np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.9
+    # Lines finer than its pixels become grey; skipped over, they would be white or black.
+    lined = np.zeros((1, 256, 256, 3), "uint8")
+    lined[:, :, np.isin(np.arange(256) % 8, (3, 4))] = 255
+    scaled = keras.ops.convert_to_numpy(model.get_layer("resizing")(lined))
+    np.testing.assert_allclose(scaled, 255 / 4, atol=10)
     # The central square of a wide picture is what counts.
     wide = np.pad(doubled, [(0, 0), (0, 0), (30, 30), (0, 0)], constant_values=255)
     np.testing.assert_allclose(model.predict(wide, verbose=0), found, atol=1e-4)
