@@ -19,9 +19,9 @@ ANSWERS = {
 }  # fmt: skip
 
 
-def apply(folder, **parameters):
+def apply(folder, modules="", **parameters):
     words = [word for pair in parameters.items() for word in ("-p", *map(str, pair))]
-    environment = os.environ | {"RUNS_DIR": str(folder / "runs")}
+    environment = os.environ | {"RUNS_DIR": str(folder / "runs"), "PYTHONPATH": str(modules)}
     return execute(NOTEBOOK, folder, environment, *words, figure="image/jpeg")
 
 
@@ -51,6 +51,18 @@ def test_a_picture_that_is_not_there_is_one_clear_line(tmp_path):
     missing = tmp_path / "nowhere.jpg"
     assert status == 1 and error == f"FileNotFoundError: {missing}: there is no such file or folder"
     assert not (tmp_path / "runs" / "answers.csv").exists()
+
+
+@pytest.mark.slow
+def test_pictures_chosen_in_colab_are_answered(tmp_path):
+    colab = tmp_path / "modules" / "google" / "colab"
+    colab.mkdir(parents=True)
+    content = (PICTURES / "horse.png").read_bytes()
+    (colab / "files.py").write_text(f"def upload():\n    return {{'mine.png': {content!r}}}\n")
+    status, error, said, _ = apply(tmp_path, modules=colab.parents[1], upload="true")
+    assert status == 0, error
+    table = pd.read_csv(tmp_path / "runs" / "answers.csv", index_col="picture")
+    assert table["answer"].tolist() == ["horse"] and "1 pictures" in said
 
 
 def test_the_command_gives_the_same_answers(capsys):
