@@ -208,6 +208,13 @@ def standardised(network, images):
     return keras.Sequential([keras.Input(network.input_shape[1:]), *network.layers, layer])
 
 
+def unit_variance():
+    """Layers that bring features to zero mean and unit variance as they are learned from: those of different
+    depths and sizes differ in magnitude, and a linear layer learns the small ones slowly.
+    """
+    return [layers.BatchNormalization(center=False, scale=False)]
+
+
 def split(model, last):
     """A chain as two: up to the layer called `last`, and what follows. The layers themselves are shared."""
     names = [layer.name for layer in model.layers]
