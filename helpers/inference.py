@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from helpers import models  # noqa: F401 (a model of one's own may hold its layers)
+
 # At least so many in the layer that explains an answer. Of VGG16's at 32 pixels that is the last one of 8x8:
 # 2x2 shows nothing, 4x4 one blob, 16x16 only edges.
 HEAT_ROWS = 7

@@ -17,7 +17,7 @@ from keras import layers
 from PIL import Image
 
 import classify
-from helpers import calibration, classifier, model_files, plots_answers, runs, vgg16
+from helpers import calibration, classifier, model_files, models, plots_answers, runs, vgg16
 from helpers.classifier import NONE, Classifier, gather
 
 COLOURS = ("red", "green", "blue")
@@ -334,6 +334,14 @@ def test_classes_must_be_as_many_as_the_model_answers(model, tmp_path):
     model_files.describe(path, classes=["cat", "dog"], input={"size": 32})
     with pytest.raises(ValueError, match="answers 3 classes, its description names 2"):
         Classifier(path)
+
+
+def test_a_model_of_ones_own_with_layers_of_this_repository_is_asked_from_a_fresh_process(photos, tmp_path):
+    network = models.fast_cnn(3, widths=(8, 16, 16))
+    path = save(tmp_path / "fast.keras", network, classes=list(COLOURS), input={"size": 32})
+    done = run(photos, "--model", path)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 4
 
 
 @pytest.mark.parametrize("other", ["jax", "torch"])
