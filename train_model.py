@@ -265,9 +265,8 @@ def tour(jobs, out):
     published = report.read_records()
     page = out / "report.html"
     tour_page.write(page, published, trained, [job.copy for job in (*jobs, small)])
-    print(
-        f"\n{tour_page.side_by_side(published, trained).to_string(index=False)}\n{tour_page.caution(trained)}"
-    )
+    both = tour_page.side_by_side(published, trained)
+    print(f"\n{both.to_string(index=False)}\n{tour_page.caution(trained)}")
     print(f"Open the report: {page}")
     return status
 

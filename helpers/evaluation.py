@@ -117,6 +117,12 @@ def tried(record):
     return table.assign(difference=table["accuracy"] - table["accuracy"].iloc[0])
 
 
+def beginning(record):
+    """Where a training that starts from this record's network begins, as a line of its history."""
+    judged = record["validation"]
+    return {"epoch": 0, "validation_accuracy": judged["correct"] / judged["total"]}
+
+
 def mean_and_deviation(mean, std):
     """94.02 ± 0.11 as text; without the deviation where it is nan, empty where the mean is."""
     if np.isnan(mean):

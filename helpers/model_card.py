@@ -158,9 +158,8 @@ def current():
         return None
     trained = [record for record in report.read_records() if record["experiment"] == "vgg16-fine-tuned"]
     overlap = runs.published("source-overlap")["overlap"]
-    return text(
-        record, model_files.facts(model_files.MODEL), trained, runs.published("pretrain-vgg16"), overlap
-    )
+    facts, pretrained = model_files.facts(model_files.MODEL), runs.published("pretrain-vgg16")
+    return text(record, facts, trained, pretrained, overlap)
 
 
 def main():

@@ -210,7 +210,8 @@ def standardised(network, images):
 
 def unit_variance():
     """Layers that bring features to zero mean and unit variance as they are learned from: those of different
-    depths and sizes differ in magnitude, and a linear layer learns the small ones slowly.
+    depths and sizes differ in magnitude, and a linear layer learns the small ones slowly. (`standardised`
+    does so before they are kept, where half precision would round their differences away.)
     """
     return [layers.BatchNormalization(center=False, scale=False)]
 

@@ -25,10 +25,8 @@ def identity(weights, application="VGG16"):
     if weights == "imagenet":
         return {"name": weights} | IMAGENET[application]
     if weights in RELEASED:
-        return {
-            "name": weights,
-            "sha256": model_files.facts(model_files.FOLDER / RELEASED[weights])["sha256"],
-        }
+        facts = model_files.facts(model_files.FOLDER / RELEASED[weights])
+        return {"name": weights, "sha256": facts["sha256"]}
     path = _path(weights)
     return {"name": path.name, "sha256": download.file_digest(path, "sha256")}
 

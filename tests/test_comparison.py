@@ -202,10 +202,7 @@ def publish(folder, experiment, seed, skill):
         logits[np.arange(images), labels] += 2 + skill - difficulty
         log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
         arrays[part] = {"log_probabilities": log_probabilities.astype("float16"), "labels": labels}
-        files.write_whole(
-            folder / experiment / f"seed-{seed}" / f"{part}.npz",
-            lambda path, part=part: files.save_arrays(path, arrays[part]),
-        )
+        files.save_arrays(folder / experiment / f"seed-{seed}" / f"{part}.npz", arrays[part])
     record = {
         "experiment": experiment, "seed": seed, "fingerprint": "0123456789ab", "data": DATA,
         "source_weights": None, "parameters": {"views": "six"} if experiment == "baseline-fast" else {},

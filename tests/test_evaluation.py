@@ -137,6 +137,11 @@ def test_of_a_trial_its_end_counts():
     assert list(table["correct"]) == [4, 6] and list(table["difference"]) == [0, 25]
 
 
+def test_a_training_begins_where_the_network_that_it_starts_from_stood():
+    begun = evaluation.beginning({"validation": {"correct": 3, "total": 4, "loss": 1.0}})
+    assert begun == {"epoch": 0, "validation_accuracy": 0.75}
+
+
 def test_a_cost_has_the_earlier_stages_in_it():
     record = {"train_pflop": 0.5, "measured": {"train_seconds": 100.0}}
     assert evaluation.cost(record) == {"train_pflop": 0.5, "train_seconds": 100.0}

@@ -237,7 +237,7 @@ def test_a_full_disk_leaves_no_half_written_record(tmp_path):
     """The limit on file sizes fails a write in its middle, as a full disk does."""
     script = """
 import resource, signal, numpy as np
-from helpers import files, checks, runs
+from helpers import runs
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 class Known: identity = {"name": "stand-in"}
