@@ -45,7 +45,7 @@ CAPTION = (
     "Mean ± standard deviation over seeds, their number in brackets; fewer than three are provisional. Rows "
     "closer than their noise are not ranked. Where a single view is given, the other columns average the "
     "probabilities over several views of each test image. ECE: expected gap of confidence and accuracy. "
-    "As usual: as commonly published; put right: preprocessed and scaled as the source weights know it; "
+    "As usual: wired as is common; put right: preprocessed and scaled as the source weights know it; "
     "computed once: the frozen part's outputs are kept. Source weights from Tiny-ImageNet were trained here. "
     "PFLOP and seconds, medians over seeds, are of one network's training, the stages that it began with "
     "included; what its source weights have cost is not in them."
