@@ -42,7 +42,8 @@ def main(words=None):
     show = as_json if arguments.json else as_text(names, classifier.classes)
     for name, answer in zip(names, classifier.classify(paths, arguments.top)):
         unread += bool(answer.problem)
-        line = answer.problem or show(name, answer)
+        # Who gave an address knows nothing of the file that was made of it.
+        line = answer.problem.replace(str(answer.picture), name, 1) or show(name, answer)
         print(line, file=sys.stderr if answer.problem else sys.stdout, flush=True)
     return 1 if unread else 0
 

@@ -105,7 +105,7 @@ def parse(words):
 def plan(arguments):
     """All that will run, checked: nothing starts unless every name, value and type is right."""
     wishes = dict(arguments.parameters)
-    wishes |= {name: value for name in ("gpu", "data") if (value := getattr(arguments, name))}
+    wishes |= {name: value for name in ("gpu", "data") if (value := getattr(arguments, name)) is not None}
     if not arguments.notebooks and (wishes or arguments.seeds or arguments.smoke or arguments.in_place):
         raise ValueError("which notebooks? give their numbers or names, or all")
     if arguments.in_place and (wishes or arguments.seeds or arguments.smoke):
@@ -132,10 +132,11 @@ def select(names):
     known = {path.stem: path for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
     chosen = []
     for name in names:
-        stems = [stem for stem in known if name == "all" or stem.split("-")[0] == name.zfill(2)]
+        number = name and name.zfill(2)  # an empty word is none
+        stems = [stem for stem in known if name == "all" or stem.split("-")[0] == number]
         if name.removeprefix("notebooks/").removesuffix(".ipynb") in known and not Path(name).is_file():
             stems = [Path(name).stem]
-        if not stems and not Path(name).is_file():
+        if not stems and not (name.endswith(".ipynb") and Path(name).is_file()):
             raise ValueError(f"no notebook is called {name!r}: {checks.nearest(name, list(known))}")
         chosen += [known[stem] for stem in stems] or [Path(name).resolve()]
     return list(dict.fromkeys(chosen))
@@ -159,7 +160,7 @@ def as_seen_here(name, value):
     """A path as the caller sees it, not the notebook; anything else as it is."""
     if not isinstance(value, str) or value in data.NAMES:
         return value
-    path = Path(value).expanduser()
+    path = Path(os.path.expanduser(value))
     return str(path.resolve()) if path.is_file() or (name in TAKE_FOLDERS and path.is_dir()) else value
 
 

@@ -47,7 +47,8 @@ def fit(logits, labels, floored=True):
 
     logits, rows = np.asarray(logits, "float64"), np.arange(len(labels))
     spare = 1 / (len(labels) + 1)
-    start = (np.log(logits.std()), -3.0) if floored else (np.log(logits.std()),)
+    size = np.log(max(logits.std(), 0.01))  # where answers never differ, it is 0
+    start = (size, -3.0) if floored else (size,)
 
     def read(numbers):
         floor = 1 / logits.shape[1] / (1 + np.exp(-numbers[1])) if floored else 0.0

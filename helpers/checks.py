@@ -24,6 +24,8 @@ RULES = {
     "seed": (int, *at_least(0)),
     "shift": (int, *at_least(0)),
     "rate": (float, lambda value: value > 0, "more than 0"),
+    "rate_stage": (float, lambda value: 0 < value < 1, "between 0 and 1, a share of the run"),
+    "answered_at": (int, *at_least(1)),
     "factor": (float, lambda value: value > 0, "more than 0"),
     "dropout": (float, lambda value: 0 <= value < 1, "from 0 to below 1"),
     "smoothing": (float, lambda value: 0 <= value < 1, "from 0 to below 1"),
@@ -36,8 +38,12 @@ RULES = {
 
 
 def parameters(values):
-    """One clear line for a parameter of the wrong type or out of its bounds."""
+    """One clear line for a parameter of the wrong type or out of its bounds; of a list, for each value."""
     for name, value in values.items():
+        if isinstance(value, list):
+            for one in value:
+                parameters({name.removesuffix("s"): one})
+            continue
         for ending, (kind, is_valid, bound) in RULES.items():
             if name.endswith(ending):
                 allowed = (int, float) if kind is float else kind

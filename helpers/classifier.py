@@ -16,6 +16,7 @@ Beside the model lies its description, as `model_files.describe` writes it. Thes
 
 import hashlib
 import os
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -40,7 +41,7 @@ def gather(place: str | os.PathLike) -> list[Path]:
     """The file, the pictures in the folder, or the picture at the web address, which is downloaded."""
     if is_address(place):
         return [_downloaded(str(place))]
-    path = Path(place).expanduser()
+    path = Path(os.path.expanduser(place))
     if not path.exists():
         raise FileNotFoundError(f"{path.absolute()}: there is no such file or folder")
     found = images.find_pictures(path) if path.is_dir() else [path]
@@ -55,7 +56,8 @@ def is_address(place: str | os.PathLike) -> bool:
 
 def _downloaded(url: str) -> Path:
     digest = hashlib.sha256(url.encode()).hexdigest()[:8]
-    path = DOWNLOADS / f"{digest}-{PurePosixPath(urlsplit(url).path).name[-100:] or 'picture'}"
+    name = re.sub(r"[^\w.-]", "_", PurePosixPath(urlsplit(url).path).name)[-100:]
+    path = DOWNLOADS / f"{digest}-{name or 'picture'}"
     content = download.content(url, LARGEST_DOWNLOAD)
     files.write_whole(path, lambda part: part.write_bytes(content))
     return path

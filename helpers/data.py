@@ -7,6 +7,7 @@ experiment's seed moves an image from one to another. A small training set's ima
 """
 
 import hashlib
+import os
 from collections.abc import Callable
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -112,8 +113,8 @@ def source(name: str = "cifar10", *, train_images: int | None = None, image_size
         return Source(name, tiny_imagenet.CLASSES, _tiny_imagenet, train_images)
     if name == "sample":
         return Source(name, sample.CLASSES, _sample, train_images)
-    root = Path(name).expanduser()
-    if root.is_dir():
+    root = Path(os.path.expanduser(name))
+    if name and root.is_dir():
         folder = images.list_folder(root)
         read = partial(_folder, folder, image_size)
         return Source(f"folder:{root.resolve().name}", folder.classes, read, train_images)

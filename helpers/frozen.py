@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import time
+from contextlib import suppress
 
 import numpy as np
 import psutil
@@ -54,8 +55,7 @@ def compute(network, parts, copies, label, folder):
         seconds = round(time.perf_counter() - started, 2)
         pflop = 2 * sum(models.multiply_adds(network)) * copies * len(parts["train"].images) / 1e15
         files.write_json(own / "cost.json", {"seconds": seconds, "pflop": pflop})
-        if not (folder / "cost.json").is_file():  # or another process was faster
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # another process was faster: a folder that is not empty is never replaced
             own.rename(folder)
     finally:
         shutil.rmtree(own, ignore_errors=True)

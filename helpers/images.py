@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +19,8 @@ ENDINGS = {
 }  # fmt: skip
 # Folder names.
 PARTS = {
-    "train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test",
+    "train": "train", "training": "train", "val": "validation", "valid": "validation",
+    "validation": "validation", "test": "test", "testing": "test",
 }  # fmt: skip
 NO_PICTURES = {"thumbs.db", "desktop.ini"}  # what file managers leave behind
 UNREADABLE_SHARE = 0.1  # more than this, and something else is wrong than a few files
@@ -37,7 +39,10 @@ class Folder(NamedTuple):
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """All that looks like a picture by its ending, subfolders' too, but nothing hidden: img2 before img10."""
+    """All that looks like a picture by its ending, subfolders' too, but nothing hidden: img2 before img10.
+
+    A subfolder that can't be read gets a line.
+    """
     found = filter(_is_picture, _files(folder))
     return sorted(found, key=lambda path: (_natural(path.relative_to(folder)), path))
 
@@ -47,13 +52,14 @@ def _is_picture(path: Path) -> bool:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder, onerror=_refuse):
+    def told(error: OSError) -> None:
+        if Path(error.filename) == Path(folder):
+            raise photos.Unreadable(error.filename, error.strerror)
+        print(f"{error.filename} is left out: {error.strerror}", file=sys.stderr)
+
+    for place, folders, names in os.walk(folder, onerror=told):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(place, name) for name in names if not name.startswith("."))
-
-
-def _refuse(error: OSError) -> None:
-    raise photos.Unreadable(error.filename, error.strerror)
 
 
 def _natural(path: Path) -> list[list[str | int]]:
@@ -67,12 +73,12 @@ def list_folder(root: Path) -> Folder:
 
     Nothing is opened. What is no picture by its ending is left alone, and counted.
     """
-    divided = (root / "train").is_dir() and bool(_folders(root / "train"))
-    parts = [(_part(d), d) for d in _folders(root)] if divided else [("train", root)]
-    classes = tuple(d.name for d in _folders(root / "train" if divided else root))
+    parts = _parts(root)
+    (training,) = (place for part, place in parts if part == "train")
+    classes = tuple(d.name for d in _folders(training))
     labelled = [(part, _label(f, classes), f) for part, place in parts for f in _folders(place)]
     pictures = [
-        Picture(path, part, label, path.stat().st_mtime_ns)
+        Picture(path, part, label, _modified(path))
         for part, label, folder in labelled
         for path in find_pictures(folder)
     ]
@@ -110,10 +116,25 @@ def _folders(path: Path) -> list[Path]:
     return sorted(d for d in path.iterdir() if d.is_dir() and not d.name.startswith((".", "__")))
 
 
-def _part(folder: Path) -> str:
-    if folder.name not in PARTS:
-        raise ValueError(f"{folder} stands beside train, and is none of {', '.join(PARTS)}")
-    return PARTS[folder.name]
+def _parts(root: Path) -> list[tuple[str, Path]]:
+    """The folders that divide the pictures, each with the part that it is; root alone if there are none.
+
+    A class may be called train: it has no folders of its own.
+    """
+    folders = {folder: PARTS.get(folder.name.lower()) for folder in _folders(root)}
+    if not any(part and _folders(folder) for folder, part in folders.items()):
+        return [("train", root)]
+    named = ", ".join(folder.name for folder, part in folders.items() if part)
+    if other := next((folder for folder, part in folders.items() if part is None), None):
+        raise ValueError(f"{other} stands beside {named}, and is none of {', '.join(PARTS)}")
+    if list(folders.values()).count("train") != 1:
+        raise ValueError(f"{root} is divided into {named}: exactly one must be train")
+    return [(part, folder) for folder, part in folders.items()]
+
+
+def _modified(path: Path) -> int:
+    """When it was written; a link that leads nowhere is found here, and told by `read_all`."""
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def _label(folder: Path, classes: tuple[str, ...]) -> int:

@@ -51,7 +51,8 @@ def halve_arrays(source, target):
                 return
             array = item[()]
             if array.dtype.kind == "f":
-                assert np.abs(array).max(initial=0) < np.finfo("float16").max, f"{name} is too large"
+                if not np.abs(array).max(initial=0) < np.finfo("float16").max:
+                    raise OverflowError(f"{name} is too large for half precision")
                 array = array.astype("float16")
             options = {"compression": "gzip", "shuffle": True} if array.size > 1000 else {}
             half.create_dataset(name, data=array, **options).attrs.update(item.attrs)

@@ -36,10 +36,11 @@ def resnet50(classes, resolution):
 def keras_file(run):
     """The trained convolutions as keras.applications loads them, in half precision; the run has its model."""
     path = run.folder / f"{run.experiment.removeprefix('pretrain-')}.weights.h5"
-    if not path.is_file():
-        trained = keras.models.load_model(run.model)
-        if run.parameters["network"] == "resnet50":
-            model_files.save(source_weights.as_application(trained, "ResNet50"), path)
-        else:
-            model_files.save(source_weights.as_application(vgg16.fold(trained)), path)
+    with run.alone():
+        if not path.is_file():
+            trained = keras.models.load_model(run.model)
+            if run.parameters["network"] == "resnet50":
+                model_files.save(source_weights.as_application(trained, "ResNet50"), path)
+            else:
+                model_files.save(source_weights.as_application(vgg16.fold(trained)), path)
     return path

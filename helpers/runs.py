@@ -10,8 +10,11 @@ import os
 import platform
 import shutil
 import subprocess
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from helpers import checks, files
 
@@ -111,6 +114,29 @@ class Run:
         except OSError as error:
             advice = "set RUNS_DIR to a folder that can"
             raise type(error)(f"{self.folder} cannot be written ({error.strerror}): {advice}") from None
+
+    @contextmanager
+    def alone(self):
+        """One process at a time works on the run: runs of other seeds may need the same one before them."""
+        lock = FileLock(self.folder.with_name(f"lock.{self.folder.name}"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print(f"{self}: waits for another process that is at it", flush=True)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def compute(self, work):
+        """The record that work() writes or, where another process has been faster, that one's."""
+        with self.alone():
+            if self.own.is_file():
+                self.record = files.read_json(self.own)
+            else:
+                work()
+        return self.record
 
     def _folder_of(self, seed):
         return RUNS / self.experiment / self.fingerprint / f"seed-{seed}"

@@ -1,5 +1,6 @@
 """Where transfer starts from: `tiny-imagenet` (in model/), `imagenet` (downloaded), `scratch`, or a file."""
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -81,7 +82,8 @@ def _cache():
 
 
 def _path(weights):
-    path = model_files.FOLDER / RELEASED[weights] if weights in RELEASED else Path(weights).expanduser()
+    own = Path(os.path.expanduser(weights))
+    path = model_files.FOLDER / RELEASED[weights] if weights in RELEASED else own
     if path.is_file():
         return path
     raise FileNotFoundError(f"weights={weights!r}: no such file; {checks.nearest(weights, NAMES)}")

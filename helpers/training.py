@@ -43,8 +43,14 @@ def train(run, source, build, optimizer, *, frozen=None, augmentation=(), prepar
     build() starts from. From run.parameters it takes `epochs`, `batch_size`, with frozen() `copies`, and
     what it finds of DEFAULTS.
     """
-    if run.record is not None:
-        return run.record
+    if run.record is None:
+        options = {"augmentation": augmentation, "prepare": prepare, "after": after}
+        run.compute(lambda: train_now(run, source, build, optimizer, frozen, **options))
+    return run.record
+
+
+def train_now(run, source, build, optimizer, frozen, *, augmentation, prepare, after):
+    """Train, and write the evidence; the arguments are those of `train`."""
     seed_everything(run.seed)
     base = frozen() if frozen else None
     seed_everything(run.seed)  # what came before may have trained something else first, or not
@@ -76,7 +82,6 @@ def train(run, source, build, optimizer, *, frozen=None, augmentation=(), prepar
     describe(run.model, source, whole, arrays["validation"])
     run.write(record, **arrays)
     checkpoint.forget(run)
-    return run.record
 
 
 def seconds_before(run):

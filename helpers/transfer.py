@@ -65,24 +65,29 @@ def tried(experiment, trials, *, source, seed, weights, images, retrain=False):
     told = {"tried_images": images, "trials": {name: trial.settings for name, trial in trials.items()}}
     run = runs.start(experiment, source=source, seed=seed, parameters=told, weights=weights, retrain=retrain)
     if run.record is None:
-        outcomes, folders = {}, []
-        for name, (settings, build, optimizer, augmentation) in trials.items():
-            called = f"{experiment}-{re.sub(r'[^A-Za-z0-9.]+', '-', name)}"
-            one = runs.Run(called, source.identity, seed, settings | {"images": images}, weights)
-            one.make_room()
-            folders.append(one.folder)
-            options = {"images": images, "augmentation": augmentation}
-            outcomes[name] = training.trial(one, source, build, optimizer, **options)
-        measured = devices.circumstances() | source_weights.as_found(weights)
-        measured["trial_seconds"] = {name: outcome["seconds"] for name, outcome in outcomes.items()}
-        # An interrupted series may be of several commits.
-        measured["trial_commits"] = {name: outcome["commit"] for name, outcome in outcomes.items()}
-        measured["dirty"] = any(outcome["dirty"] for outcome in outcomes.values())
-        histories = {name: outcome["history"] for name, outcome in outcomes.items()}
-        run.write({"trials": histories, "measured": measured})
-        for folder in folders:
-            shutil.rmtree(folder)
-            for parent in folder.parents[:2]:  # of the trial, unless another seed's lies there
-                with suppress(OSError):
-                    parent.rmdir()
+        run.compute(lambda: try_now(run, source, trials, images))
     return run
+
+
+def try_now(run, source, trials, images):
+    """Make the trials, one after the other, and write the evidence."""
+    outcomes, folders = {}, []
+    for name, (settings, build, optimizer, augmentation) in trials.items():
+        called = f"{run.experiment}-{re.sub(r'[^A-Za-z0-9.]+', '-', name)}"
+        one = runs.Run(called, source.identity, run.seed, settings | {"images": images}, run.weights)
+        one.make_room()
+        folders.append(one.folder)
+        options = {"images": images, "augmentation": augmentation}
+        outcomes[name] = training.trial(one, source, build, optimizer, **options)
+    measured = devices.circumstances() | source_weights.as_found(run.weights)
+    measured["trial_seconds"] = {name: outcome["seconds"] for name, outcome in outcomes.items()}
+    # An interrupted series may be of several commits.
+    measured["trial_commits"] = {name: outcome["commit"] for name, outcome in outcomes.items()}
+    measured["dirty"] = any(outcome["dirty"] for outcome in outcomes.values())
+    histories = {name: outcome["history"] for name, outcome in outcomes.items()}
+    run.write({"trials": histories, "measured": measured})
+    for folder in folders:
+        shutil.rmtree(folder)
+        for parent in folder.parents[:2]:  # of the trial, unless another seed's lies there
+            with suppress(OSError):
+                parent.rmdir()

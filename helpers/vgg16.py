@@ -26,6 +26,9 @@ def batch_normed(classes, image_size=32):
 
 def plain(classes, image_size=32, *, resized_to=None):
     """The convolutions of Simonyan and Zisserman (2014, arXiv:1409.1556), and one dense layer."""
+    size, least = resized_to or image_size, 2 ** len(BLOCKS)
+    if size < least:
+        raise ValueError(f"VGG16 halves pictures {len(BLOCKS)} times: {least} pixels at least, not {size}")
     resizing = [layers.Resizing(resized_to, resized_to, name="resizing")] if resized_to else []
     return chain(image_size, *resizing, *convolution_layers(normed=False), *models.head_layers(classes))
 

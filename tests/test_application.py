@@ -63,6 +63,9 @@ def test_pictures_chosen_in_colab_are_answered(tmp_path):
     assert status == 0, error
     table = pd.read_csv(tmp_path / "runs" / "answers.csv", index_col="picture")
     assert table["answer"].tolist() == ["horse"] and "1 pictures" in said
+    (colab / "files.py").write_text("def upload():\n    return {}\n")  # the dialog was closed
+    status, (error,), _, _ = apply(tmp_path, modules=colab.parents[1], upload="true")
+    assert status == 1 and error == "AssertionError: no picture was chosen: run this cell again"
 
 
 def test_the_command_gives_the_same_answers(capsys):

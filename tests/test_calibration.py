@@ -40,6 +40,11 @@ def test_what_label_smoothing_spreads_is_taken_off_again():
     assert evaluation.ece(smoothed, labels) > 0.08 and evaluation.ece(restored, labels) < 0.01
 
 
+def test_answers_that_never_differ_have_a_temperature_all_the_same():
+    found = calibration.fit(np.full((100, 2), np.log(0.5)), np.arange(100) % 2)
+    np.testing.assert_allclose(calibration.log_probabilities(np.zeros((1, 2)), **found), np.log(0.5))
+
+
 def test_the_temperature_found_is_that_of_least_loss_and_calibrates():
     logits, labels = drawn(5_000, 3.0)
     best = calibration.fit(logits, labels)["temperature"]

@@ -221,13 +221,19 @@ def test_the_command_answers_what_it_can(model, photos):
     assert "broken.jpg" in problem
 
 
-def test_an_address_that_gives_nothing_does_not_stop_the_rest(model, server, capsys, tmp_path, monkeypatch):
+def test_an_address_that_gives_nothing_does_not_stop_the_rest(
+    model, server, photos, capsys, tmp_path, monkeypatch
+):
     monkeypatch.setattr(classifier, "DOWNLOADS", tmp_path / "downloads")
     gone = f"{server}/missing.png"
     assert classify.main([gone, f"{server}/red.png", "--model", str(model)]) == 1
     stdout, stderr = capsys.readouterr()
     assert f"{server}/red.png" in stdout and stderr.count("\n") == 1 and gone in stderr
     assert classify.main([gone, "--model", str(model)]) == 1
+    page = f"{server}/page.html"
+    (photos / "page.html").write_text("no picture")
+    assert classify.main([page, "--model", str(model)]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"{page}: is no JPEG")
 
 
 def test_a_telephone_s_own_format_is_told(colours, photos):

@@ -582,7 +582,19 @@ def test_a_divided_folder_keeps_its_division(tmp_path, name):
     assert blue == [[*range(5)], [*range(100, 105)], [*range(200, 205)]]
     assert [len(split.labels) for split in data.source(str(tmp_path), train_images=2).load()] == [2, 2, 2]
     write_pictures(tmp_path / "more" / "cats", 5, (200, 20))
-    with pytest.raises(ValueError, match="more stands beside train, and is none of train, val, valid,"):
+    with pytest.raises(ValueError, match=f"more stands beside test, train, {name}, and is none of train,"):
+        data.source(str(tmp_path))
+
+
+@pytest.mark.parametrize("train, test", [("Train", "Test"), ("training", "testing")])
+def test_a_division_is_known_by_other_names_too(tmp_path, train, test):
+    for part, first in ((train, 0), (test, 200)):
+        write_pictures(tmp_path / part / "cats", 20, (200, 20), first=first)
+        write_pictures(tmp_path / part / "dogs", 20, (20, 200), first=first)
+    found = data.source(str(tmp_path))
+    assert found.classes == ("cats", "dogs") and len(found.load().test.labels) == 40
+    (tmp_path / train).rename(tmp_path / "val")
+    with pytest.raises(ValueError, match=f"divided into {test}, val: exactly one must be train"):
         data.source(str(tmp_path))
 
 
@@ -627,10 +639,12 @@ def test_a_few_unreadable_pictures_are_listed_and_left_out(pictures, capsys):
     (pictures / "cats" / "broken.jpg").write_bytes(b"no picture")
     whole = (pictures / "dogs" / "000.png").read_bytes()
     (pictures / "dogs" / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (pictures / "dogs" / "gone.png").symlink_to(pictures / "nowhere.png")
     splits = data.source(str(pictures)).load()
     assert sum(len(split.labels) for split in splits) == 60
     said = capsys.readouterr().out
-    assert "2 of 62 pictures cannot be read" in said and "broken.jpg" in said and "cut.png" in said
+    assert "3 of 63 pictures cannot be read" in said
+    assert all(name in said for name in ("broken.jpg", "cut.png", "gone.png"))
 
 
 def bad_folder(path):

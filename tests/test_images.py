@@ -6,6 +6,7 @@ import os
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -252,18 +253,42 @@ def test_what_is_no_picture_is_said_in_one_line(tmp_path):
     assert "No such file" in refused(str(tmp_path / "missing.jpg"))
 
 
-@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="permissions are another matter on Windows")
-def test_a_file_that_may_not_be_read(tmp_path):
-    path = tmp_path / "private.png"
-    path.write_bytes(encoded(Image.new("RGB", (4, 4)), "PNG"))
-    path.chmod(0)
+@pytest.fixture
+def nobody():
+    """Root may read anything, nobody may not."""
+    if not hasattr(os, "seteuid"):
+        pytest.skip("permissions are another matter on Windows")
     user = os.geteuid()
     if user == 0:
-        os.seteuid(65_534)  # root may read anything, nobody may not
-    try:
-        assert refused(path) == "Permission denied"
-    finally:
-        os.seteuid(user)
+        os.seteuid(65_534)
+    yield
+    os.seteuid(user)
+
+
+@pytest.fixture
+def private():
+    """A picture, and a folder with another one, that their owner keeps to himself, in a folder for all."""
+    with tempfile.TemporaryDirectory() as album:
+        os.chmod(album, 0o755)
+        Path(album, "secret").mkdir()
+        for name in ("seen.png", "private.png", "secret/b.png"):
+            Path(album, name).write_bytes(encoded(Image.new("RGB", (4, 4)), "PNG"))
+        for name in ("private.png", "secret"):
+            Path(album, name).chmod(0)
+        yield Path(album)
+        Path(album, "secret").chmod(0o700)
+
+
+def test_a_file_that_may_not_be_read(private, nobody):
+    assert refused(private / "private.png") == "Permission denied"
+
+
+def test_a_folder_that_may_not_be_read_does_not_stop_the_rest(private, nobody, capsys):
+    assert [path.name for path in images.find_pictures(private)] == ["private.png", "seen.png"]
+    said = capsys.readouterr().err
+    assert said == f"{private / 'secret'} is left out: Permission denied\n"
+    with pytest.raises(photos.Unreadable, match="secret: Permission denied"):
+        images.find_pictures(private / "secret")
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])

@@ -3,6 +3,7 @@
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib import pyplot
 
 from helpers import plots
 
@@ -29,6 +30,7 @@ def nothing_global():
     before = dict(matplotlib.rcParams)
     yield
     assert dict(matplotlib.rcParams) == before
+    assert not pyplot.get_fignums()
 
 
 def test_png_has_a_notebook_representation_and_keeps_metadata():

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -99,6 +100,14 @@ def assert_same_evidence(one, other):
     for (record, arrays), (other_record, other_arrays) in zip(one.values(), other.values()):
         assert record == other_record
         np.testing.assert_equal(arrays, other_arrays)
+
+
+@pytest.mark.slow
+def test_of_two_processes_that_need_the_same_run_one_computes_it(tmp_path):
+    with ThreadPoolExecutor() as pool:
+        said = list(pool.map(lambda _: train(tmp_path, "FAST"), range(2)))
+    assert sum("epoch 1/3" in lines for lines in said) == 1
+    assert sum("trial, seed 0: waits for another process" in lines for lines in said) == 1
 
 
 @pytest.mark.slow

@@ -160,7 +160,7 @@ WRONG = {
     "epochs": 0, "size": 0, "resolution": 31, "images": 0, "steps": 0, "answers": 0, "hidden": 0,
     "patience": 0, "copies": 3, "seed": -1, "shift": -1, "rate": 0.0, "factor": 0.0, "dropout": 1.0,
     "smoothing": 1.0, "share": -0.1, "precision": "float16", "backbone": "vgg19", "flips": "up",
-    "views": "two",
+    "views": "two", "rate_stage": 1, "answered_at": 0,
 }  # fmt: skip
 
 
@@ -202,6 +202,9 @@ def test_retrain_sets_finished_evidence_aside_but_goes_on_with_an_unfinished_run
         ({"dropout": 1.0}, "from 0 to below 1"),
         ({"precision": "float8"}, "one of float32, mixed_bfloat16"),
         ({"epochs": True}, "got True"),
+        ({"tried_rates": [0.1, -0.1]}, "tried_rate must be of type float, more than 0; got -0.1"),
+        ({"sizes": [32, "64"]}, "size must be of type int, at least 1; got '64'"),
+        ({"rate_stages": [4, 6]}, "rate_stage must be of type float, between 0 and 1"),
         ({"flips": "alternate"}, "flips must be of type str, one of none, random, alternating"),
     ],
 )

@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -95,6 +96,11 @@ def test_whatever_fails_in_the_tour_is_its_status(tour, statuses):
     assert tour(*statuses)[0] == 1
 
 
+def test_where_cifar10_cannot_be_had_the_sample_takes_its_place(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CIFAR10_DIR", str(tmp_path))
+    assert train_model.obtainable_data() == "sample" and "CIFAR-10 can't be had" in capsys.readouterr().out
+
+
 def test_parameters_arrive_in_their_types(recorder, out, tmp_path):
     words = "-p epochs 3 -p rate 1e-4 -p retrain false -p stages 0.5,0.7 --gpu off --data sample"
     assert run(out, recorder, *words.split()) == 0
@@ -125,10 +131,14 @@ def test_each_seed_has_its_run_and_copy(recorder, out, tmp_path):
         ("--in-place --seeds 1", "--in-place renews notebooks at their own parameters: give no others"),
         ("no-such-notebook", "no notebook is called 'no-such-notebook'"),
         ("--data sampel", "did you mean 'sample'?"),
+        ("--data ~nobody-of-this-name", "unknown data set '~nobody-of-this-name'"),
+        ("--data ''", "unknown data set ''"),
+        ("''", "no notebook is called ''"),
+        ("README.md", "no notebook is called 'README.md'"),
     ],
 )
 def test_what_is_wrong_is_refused_in_one_line_before_anything_runs(recorder, out, capsys, words, line):
-    assert run(out, recorder, *words.split()) == 2
+    assert run(out, recorder, *shlex.split(words)) == 2
     stdout, stderr = capsys.readouterr()
     assert line in stderr and stderr.count("\n") == 1 and not stdout
     assert not out.exists()

@@ -94,6 +94,12 @@ def test_parameters_are_those_of_the_paper():
     assert trained > 3.9 * models.multiply_adds(vgg16.plain(10))[0]
 
 
+def test_pictures_that_are_too_small_for_it_are_refused_in_one_line():
+    for sizes in ({"image_size": 16}, {"resized_to": 16}):
+        with pytest.raises(ValueError, match="^VGG16 halves pictures 5 times: 32 pixels at least, not 16$"):
+            vgg16.plain(10, **sizes)
+
+
 def test_earlier_blocks_learn_slower(normed):
     rates = vgg16.slowed(0.5)
     factors = {
