@@ -109,24 +109,23 @@ def _curves(axes, histories, seeds, quantity, unit, colour):
 
 
 @styled
-def accuracy_by_cost(runs, aside=None):
+def accuracy_by_cost(runs, aside=None, lowest=None):
     """Validation accuracy of {label: records} along the PFLOP that were spent, earlier stages included; the
-    mean over seeds. `aside` is what else a label's networks have cost before.
+    mean over seeds. `aside` is what else a label's networks have cost before. Curves begin at `lowest`.
     """
     figure, aside = Figure(figsize=(9, 4.6), layout="constrained"), aside or {}
-    axes, ends = figure.subplots(), []
-    for (label, records), colour in zip(runs.items(), cycle(COLOURS)):
+    axes = figure.subplots()
+    for (label, records), colour, marker in zip(runs.items(), cycle(COLOURS), cycle("os^D")):
         accuracy = [[line["validation_accuracy"] for line in record["history"]] for record in records]
         accuracy = 100 * np.mean(accuracy, axis=0)
         end = aside.get(label, 0) + evaluation.cost(records[0])["train_pflop"]
         spent = np.linspace(end - records[0]["train_pflop"], end, len(accuracy) + 1)[1:]
-        axes.plot(spent, accuracy, "o-", color=colour, ms=4)
-        ends.append((label, spent[-1], accuracy[-1]))
+        axes.plot(spent, accuracy, f"{marker}-", color=colour, ms=5, label=label)
     axes.set(xlabel="Spent so far, earlier stages included (PFLOP)", ylabel="Validation accuracy (%)")
-    axes.set_xlim(0, 1.35 * max(x for _, x, _ in ends))  # names stand to the right
-    axes.margins(y=0.12)
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=lowest)
+    axes.legend(loc="lower right", frameon=False)
     figure.supxlabel("a point after each pass; the mean over seeds", fontsize=9, color=FAINT)
-    _label_points(axes, ends)
     return figure
 
 
