@@ -1,7 +1,8 @@
 """Figures of evidence: each function takes records or arrays and returns a Figure.
 
 Nothing is shown, saved or set for other figures. Colours are Okabe and Ito's, which colour-blind readers tell
-apart; series are labelled at the line or point, so that no legend has to be matched by colour alone.
+apart; series are labelled at the line or point, or have marks of their own, so that no legend has to be
+matched by colour alone.
 """
 
 import io

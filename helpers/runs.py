@@ -130,13 +130,12 @@ class Run:
             lock.release()
 
     def compute(self, work):
-        """The record that work() writes or, where another process has been faster, that one's."""
+        """Let work() write the record or, where another process has been faster, read that one's."""
         with self.alone():
             if self.own.is_file():
                 self.record = files.read_json(self.own)
             else:
                 work()
-        return self.record
 
     def _folder_of(self, seed):
         return RUNS / self.experiment / self.fingerprint / f"seed-{seed}"
