@@ -27,9 +27,9 @@ def pretrain(experiment, build, settings, *, source, **options):
     return run
 
 
-def resnet50(classes, resolution):
-    """ResNet50 with random weights; pictures are scaled up inside."""
-    network = resnet.pretrained("scratch", classes, resized_to=resolution)
+def resnet50(classes, resolution, first_stride=2):
+    """ResNet50 with random weights; pictures are scaled to the resolution inside."""
+    network = resnet.pretrained("scratch", classes, resized_to=resolution, first_stride=first_stride)
     return models.thaw(network, norms=True, momentum=MOMENTUM)
 
 
