@@ -45,7 +45,7 @@ def find() -> Path | None:
     """The folder of batches or the archive to read, None if CIFAR-10 isn't on this machine."""
     named = os.environ.get("CIFAR10_DIR")
     if named:
-        return _named(Path(named).expanduser())
+        return _named(Path(os.path.expanduser(named)))
     return (
         _intact(cache() / KERAS_ARCHIVE, "sha256", KERAS_SHA256)
         or _batches_in(cache() / "cifar-10-batches-py-target")

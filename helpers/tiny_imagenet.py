@@ -101,7 +101,7 @@ def find() -> Path | None:
     named = os.environ.get("TINY_IMAGENET_DIR")
     if not named:
         return path if (path := cifar10.cache() / ARCHIVE).is_file() else None
-    path = Path(named).expanduser()
+    path = Path(os.path.expanduser(named))
     if (path / ARCHIVE).is_file():
         return path / ARCHIVE
     if path.is_file() or (path / "train").is_dir():

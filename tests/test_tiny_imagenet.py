@@ -82,9 +82,10 @@ def test_found_by_its_variable_or_in_the_cache(archive, small_copy, monkeypatch,
     assert tiny_imagenet.find() == cache / tiny_imagenet.ARCHIVE
     monkeypatch.setenv("TINY_IMAGENET_DIR", str(small_copy))
     assert tiny_imagenet.find() == small_copy
-    monkeypatch.setenv("TINY_IMAGENET_DIR", str(tmp_path / "nowhere"))
-    with pytest.raises(FileNotFoundError, match="holds no Tiny-ImageNet"):
-        tiny_imagenet.find()
+    for nowhere in (str(tmp_path / "nowhere"), "~nobody-of-this-name/pictures"):
+        monkeypatch.setenv("TINY_IMAGENET_DIR", nowhere)
+        with pytest.raises(FileNotFoundError, match=f"TINY_IMAGENET_DIR={nowhere} holds no Tiny-ImageNet"):
+            tiny_imagenet.find()
 
 
 def test_what_is_missing_or_damaged_is_said_in_a_line(archive, small_copy):
