@@ -53,8 +53,10 @@ def test_the_chain_computes_what_keras_own_application_computes(weights_file, pi
 def test_a_first_stride_of_one_leaves_what_scaling_up_leaves(weights_file, pictures):
     scaled = resnet.pretrained(str(weights_file), 7, resized_to=64)
     strided = resnet.pretrained(str(weights_file), 7, first_stride=1)
-    shapes = [[layer.output.shape for layer in network.layers[-3:]] for network in (scaled, strided)]
-    assert shapes[0] == shapes[1] and shapes[0][0] == (None, 2, 2, 2048)
+    untrained = pretraining.resnet50(7, 32, first_stride=1)
+    networks = (scaled, strided, untrained)
+    shapes, *others = [[layer.output.shape for layer in network.layers[-3:]] for network in networks]
+    assert shapes[0] == (None, 2, 2, 2048) and others == [shapes, shapes]
     assert models.multiply_adds(strided)[0] == models.multiply_adds(scaled)[0]
     for one, other in zip(scaled.get_weights()[:-2], strided.get_weights()[:-2]):
         np.testing.assert_array_equal(one, other)
@@ -79,16 +81,17 @@ def test_earlier_stages_learn_slower(weights_file):
     assert factors["conv1_conv"] == factors["conv1_bn"] == 0.5**4
 
 
-def test_what_is_pretrained_is_a_file_that_keras_loads(tmp_path, monkeypatch, weights_file, pictures):
+@pytest.mark.parametrize("stem", [{"first_stride": 2}, {"first_stride": 1}], ids=str)
+def test_what_is_pretrained_is_a_file_that_keras_loads(stem, tmp_path, monkeypatch, weights_file, pictures):
     monkeypatch.setattr("helpers.runs.RUNS", tmp_path)
     run = runs.Run("pretrain-resnet50", {"name": "sample"}, 0, {"network": "resnet50"}, None)
     run.make_room()
-    trained = models.thaw(resnet.pretrained(str(weights_file), 10, resized_to=32), norms=True)
+    trained = models.thaw(resnet.pretrained(str(weights_file), 10, resized_to=32, **stem), norms=True)
     assert models.count_parameters(trained)[0] == pytest.approx(23.5e6, rel=0.01)
     trained.save(run.model)
     file = pretraining.keras_file(run)
     assert file.stat().st_size < 50e6
-    again = resnet.pretrained(str(file), 10, resized_to=32)
+    again = resnet.pretrained(str(file), 10, resized_to=32, **stem)
     expected = features(trained, pictures)
     np.testing.assert_allclose(features(again, pictures), expected, rtol=0.02, atol=0.02 * expected.max())
 
