@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from conftest import PUBLISHED
+from PIL import Image
 
-from helpers import devices, files, runs
+from helpers import data, devices, files, runs, vgg16
 
 TWICE = "02-baseline-cnn"  # the notebook that is run small twice
 
@@ -135,6 +136,21 @@ def smoke(folder, *words):
 def test_every_notebook_runs_small(tmp_path, name):
     done = smoke(tmp_path, name)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.slow
+def test_source_weights_are_made_of_any_folder_of_labelled_images(tmp_path):
+    pictures = data.source("sample").load().train
+    for number in range(80):
+        folder = tmp_path / "pets" / ("cats" if pictures.labels[number] < 5 else "dogs")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pictures.images[number]).save(folder / f"{number}.png")
+    done = smoke(tmp_path, "00", "--data", tmp_path / "pets")
+    assert done.returncode == 0, done.stdout
+    (record,) = (record for record, _ in evidence(tmp_path / "runs").values())
+    assert record["data"]["name"] == "folder:pets" and record["data"]["classes"] == ["cats", "dogs"]
+    (file,) = tmp_path.glob("runs/pretrain-vgg16/*/seed-0/vgg16.weights.h5")
+    assert vgg16.pretrained(str(file), 10).output_shape == (None, 10)
 
 
 @pytest.mark.slow
