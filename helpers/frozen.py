@@ -1,8 +1,8 @@
 """The frozen part of a network is computed once: its outputs lie on disk in half precision.
 
 Every notebook that trains a head, or the last blocks only, does it through `training.train(..., frozen=...)`,
-which calls `features`. Memory doesn't grow with the number of images: files are
-mapped, and only so many images at a time go through the network, whose own maps grow with resolution.
+which calls `features`. Memory doesn't grow with the number of images, nor much with their size:
+files are mapped, and as many images at a time go through the network as its largest map allows.
 """
 
 import hashlib
@@ -18,7 +18,8 @@ from numpy.lib.format import write_array_header_1_0
 
 from helpers import files, models, normalization, runs
 
-CHUNK = 500  # images at a time
+CHUNK = 500  # images at a time, at most
+VALUES = 300_000_000  # of their largest map, at most: a gigabyte or so
 REPORTED = 10_000  # images from one line of progress to the next
 
 
@@ -79,7 +80,7 @@ def write(network, images, copies, path, label):
         shape = (total, *network.output_shape[1:])
         write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
         done = 0
-        for batch in batches(images, copies):
+        for batch in batches(images, copies, at_a_time(network)):
             found = np.asarray(network.predict_on_batch(batch), "float32")
             if not np.abs(found).max() < np.finfo("float16").max:
                 raise OverflowError(f"{network.layers[-1].name} gives values too large for half precision")
@@ -90,8 +91,13 @@ def write(network, images, copies, path, label):
                 print(f"{label} through the frozen part, {done:,} of {total:,}  {seconds:.0f} s", flush=True)
 
 
-def batches(images, copies):
+def at_a_time(network):
+    largest = max(np.prod(layer.output.shape[1:], dtype=int) for layer in models.flat_layers(network))
+    return max(1, min(CHUNK, VALUES // largest))
+
+
+def batches(images, copies, size):
     for copy in range(copies):
-        for start in range(0, len(images), CHUNK):
-            batch = images[start : start + CHUNK]
+        for start in range(0, len(images), size):
+            batch = images[start : start + size]
             yield batch[:, :, ::-1] if copy else batch

@@ -115,6 +115,17 @@ def test_another_process_that_computes_the_same_is_in_nobody_s_way(source, base,
     ]  # fmt: skip
 
 
+def test_of_larger_maps_fewer_go_through_at_a_time(source, base, tmp_path, monkeypatch):
+    seen, predict = [], base.predict_on_batch
+    monkeypatch.setattr(base, "predict_on_batch", lambda batch: seen.append(len(batch)) or predict(batch))
+    monkeypatch.setattr(frozen, "VALUES", 32 * 32 * 32 * 70)  # seventy times the first convolution's map
+    images = source.load().train.images
+    frozen.write(base, images, 1, tmp_path / "found.npy", "trial")
+    assert seen == [70, 70, 70, 70, 20]
+    expected = base.predict(images, verbose=0)
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), expected, rtol=2e-3, atol=1e-3)
+
+
 def test_values_too_large_for_half_precision_are_refused(source):
     loud = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Rescaling(1e6), keras.layers.Flatten()])
     with pytest.raises(OverflowError, match="too large for half precision"):
