@@ -27,6 +27,7 @@ SYSTEMS = {
     "vgg16-block5": "VGG16 fine-tuned, block 5",
     "vgg16-fine-tuned": "VGG16 fine-tuned, all",
     "vgg16-scratch": "VGG16 from scratch",
+    "vgg16-scratch-long": "VGG16 from scratch, longer",
     "resnet50-as-usual": "ResNet50 frozen, as usual",
     "resnet50-frozen": "ResNet50 frozen, put right",
     "resnet50-deep-head": "ResNet50 frozen, deeper head",
@@ -46,7 +47,8 @@ CAPTION = (
     "closer than their noise are not ranked. Where a single view is given, the other columns average the "
     "probabilities over several views of each test image. ECE: expected gap of confidence and accuracy. "
     "As usual: wired as is common; put right: preprocessed and scaled as the source weights know it; "
-    "computed once: the frozen part's outputs are kept. Source weights from Tiny-ImageNet were trained here. "
+    "computed once: the frozen part's outputs are kept; longer: for as much computing as fine-tuning and its "
+    "source weights together. Source weights from Tiny-ImageNet were trained here. "
     "PFLOP and seconds, medians over seeds, are of one network's training, the stages that it began with "
     "included; what its source weights have cost is not in them."
 )
